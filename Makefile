@@ -1,0 +1,35 @@
+.DEFAULT_GOAL := help
+PY := .venv/bin/python
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/.ready  ## a .venv with the bulkrate command in it, from nothing but python3
+
+.venv/.ready: pyproject.toml uv.lock
+	python3 -m venv .venv
+	.venv/bin/pip install --quiet --disable-pip-version-check uv
+	.venv/bin/uv sync --frozen --all-extras --quiet
+	@touch .venv/.ready
+
+demo: setup  ## a table of support tickets, labelled by a real model on this machine
+	@.venv/bin/python examples/tickets/demo.py
+
+test: setup  ## the test suite (under five minutes on two cores)
+	.venv/bin/pytest
+
+lint: setup  ## ruff, mypy --strict, import directions, file lengths
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports --no-cache
+	.venv/bin/python tests/file_length.py
+
+format: setup  ## apply ruff's format and safe fixes
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+bench: setup  ## measure the budgets as ratios against plain loops
+	.venv/bin/python bench/run.py
+
+.PHONY: help setup demo test lint format bench
