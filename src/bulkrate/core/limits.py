@@ -1,0 +1,30 @@
+"""What a provider allows, as data. Values come from dated `limits.toml` files, never from code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one provider and model on the batch lane.
+
+    `queued_tokens` is the most prompt tokens that may wait at once (None: not known). The three times
+    describe the submit protocol: how long a create call may take, how far a listing may lag, and how far
+    clocks may disagree.
+    """
+
+    requests: int = 50_000
+    file_bytes: int = 200_000_000
+    line_bytes: int | None = None
+    queued_tokens: int | None = None
+    batches_in_flight: int | None = None
+    window_s: float = 86_400.0
+    create_timeout_s: float = 120.0
+    listing_lag_s: float = 60.0
+    clock_skew_s: float = 300.0
+
+    @property
+    def quiet_s(self) -> float:
+        """How long after a create intent a batch that exists must have shown up in a listing."""
+        return self.create_timeout_s + self.listing_lag_s

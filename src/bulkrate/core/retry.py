@@ -1,0 +1,63 @@
+"""What happens to a row after a failed attempt: the error class decides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from bulkrate.core.outcome import ErrorClass
+
+
+class SendReason(StrEnum):
+    """Why a shard's rows are sent."""
+
+    FIRST = "first"
+    RESEND = "resend"  # the same request again
+    LARGER_CAP = "larger_cap"  # truncated: the same request with more room
+    REPAIR = "repair"  # not the asked-for JSON or label: once more
+
+
+# Failures of the way, not of the row: the same request may well succeed.
+PASSING = frozenset({ErrorClass.TRANSIENT, ErrorClass.MISSING, ErrorClass.EXPIRED})
+
+# A truncated row gets this many times its cap, once.
+CAP_FACTOR = 4
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """`attempts` is the most times a row is sent, the first included."""
+
+    attempts: int = 3
+
+
+def resend_reason(
+    error: ErrorClass, *, attempts: int, sent_for: SendReason, capped: bool, policy: RetryPolicy
+) -> SendReason | None:
+    """Why to send the row again, or None to give it up.
+
+    `attempts` counts the one that just failed, `sent_for` is why that one was sent, `capped` whether it had
+    an output cap that can be raised.
+    """
+    if attempts >= policy.attempts:
+        return None
+    if error in PASSING:
+        return SendReason.RESEND
+    if error is ErrorClass.TRUNCATED and capped and sent_for is not SendReason.LARGER_CAP:
+        return SendReason.LARGER_CAP
+    if error is ErrorClass.INVALID_OUTPUT and sent_for is not SendReason.REPAIR:
+        return SendReason.REPAIR
+    return None
+
+
+def reason_for_pending(error: ErrorClass | None) -> SendReason:
+    """Why a pending row will be sent, from the class of its last failure (it was not given up)."""
+    match error:
+        case None:
+            return SendReason.FIRST
+        case ErrorClass.TRUNCATED:
+            return SendReason.LARGER_CAP
+        case ErrorClass.INVALID_OUTPUT:
+            return SendReason.REPAIR
+        case _:
+            return SendReason.RESEND

@@ -1,0 +1,207 @@
+"""The life of a shard: from packed rows to collected outcomes, with doubt as a state of its own.
+
+The dangerous call is *create*: it is the one that costs money. Its intent is recorded first; when its end
+is not known the shard is `in_doubt`, and leaves that state only by adopting the batch that is found, or by
+fencing it off: the quiet period over, the uploaded input deleted (a late create is then refused), and a
+second listing without it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from bulkrate.core.table import Table, moves
+
+
+class ShardState(StrEnum):
+    PACKED = "packed"  # rows chosen, nothing sent
+    UPLOADING = "uploading"  # an upload was begun; a lost one costs nothing, an orphan file never runs
+    UPLOADED = "uploaded"  # the provider has the file
+    CREATING = "creating"  # a create intent is recorded; the call is under way
+    IN_DOUBT = "in_doubt"  # the create call's end is not known
+    FENCED = "fenced"  # the quiet period is over and the input file deleted; one more look
+    SUBMITTED = "submitted"  # the provider has the batch
+    ENDED = "ended"  # the batch reached its end, whichever; results not yet landed
+    LANDED = "landed"  # raw result files are on disk, synced
+    COLLECTED = "collected"  # outcomes, vector and usage are recorded
+    SUPERSEDED = "superseded"  # never ran: its rows were packed anew into smaller shards
+    WITHDRAWN = "withdrawn"  # never ran: the run was cancelled first
+
+
+class ShardEvent(StrEnum):
+    UPLOAD_INTENDED = "upload_intended"
+    UPLOAD_ANSWERED = "upload_answered"
+    UPLOAD_LOST = "upload_lost"
+    INPUT_GONE = "input_gone"  # the provider no longer knows the uploaded file
+    CREATE_INTENDED = "create_intended"
+    CREATE_ANSWERED = "create_answered"
+    CREATE_DEFERRED = "create_deferred"  # a definite no for now: queue, rate or a lagging file
+    CREATE_UNKNOWN = "create_unknown"  # timeout, cut connection, 5xx, or our own death
+    FOUND = "found"
+    FENCE = "fence"  # absent after the quiet period, and the input file deleted
+    ABSENT = "absent"  # absent again after the fence
+    QUEUE_REFUSED = "queue_refused"  # the batch failed before any row ran: token queue full
+    TOO_BIG = "too_big"  # this shard alone is over the queue limit
+    BATCH_ENDED = "batch_ended"
+    RESULTS_LANDED = "results_landed"
+    COLLECTED = "collected"
+    WITHDRAW = "withdraw"
+
+
+S, V = ShardState, ShardEvent
+
+SHARD_TABLE: Table[ShardState, ShardEvent] = Table(
+    name="shard",
+    initial=S.PACKED,
+    final=frozenset({S.COLLECTED, S.SUPERSEDED, S.WITHDRAWN}),
+    moves=moves(
+        [
+            (S.PACKED, V.UPLOAD_INTENDED, S.UPLOADING),
+            (S.PACKED, V.FOUND, S.SUBMITTED),
+            (S.PACKED, V.TOO_BIG, S.SUPERSEDED),
+            (S.PACKED, V.WITHDRAW, S.WITHDRAWN),
+            (S.UPLOADING, V.UPLOAD_ANSWERED, S.UPLOADED),
+            (S.UPLOADING, V.UPLOAD_LOST, S.PACKED),
+            (S.UPLOADED, V.CREATE_INTENDED, S.CREATING),
+            (S.UPLOADED, V.INPUT_GONE, S.PACKED),
+            (S.UPLOADED, V.TOO_BIG, S.SUPERSEDED),
+            (S.UPLOADED, V.WITHDRAW, S.WITHDRAWN),
+            (S.CREATING, V.CREATE_ANSWERED, S.SUBMITTED),
+            (S.CREATING, V.CREATE_DEFERRED, S.UPLOADED),
+            (S.CREATING, V.CREATE_UNKNOWN, S.IN_DOUBT),
+            (S.IN_DOUBT, V.FOUND, S.SUBMITTED),
+            (S.IN_DOUBT, V.FENCE, S.FENCED),
+            (S.FENCED, V.FOUND, S.SUBMITTED),
+            (S.FENCED, V.ABSENT, S.PACKED),
+            (S.SUBMITTED, V.QUEUE_REFUSED, S.UPLOADED),
+            (S.SUBMITTED, V.TOO_BIG, S.SUPERSEDED),
+            (S.SUBMITTED, V.BATCH_ENDED, S.ENDED),
+            (S.ENDED, V.RESULTS_LANDED, S.LANDED),
+            (S.LANDED, V.COLLECTED, S.COLLECTED),
+        ]
+    ),
+)
+
+# What a process that finds a shard in this state after a crash must assume has happened.
+INTERRUPTED: dict[ShardState, ShardEvent] = {
+    S.UPLOADING: V.UPLOAD_LOST,
+    S.CREATING: V.CREATE_UNKNOWN,
+}
+
+# The batch may exist or is known to, and may still run and bill.
+REMOTE = frozenset({S.CREATING, S.IN_DOUBT, S.FENCED, S.SUBMITTED})
+
+
+class Effect(StrEnum):
+    """What the shell does next for a shard."""
+
+    UPLOAD = "upload"
+    CREATE = "create"
+    FIND = "find"
+    FENCE = "fence"
+    POLL = "poll"
+    LAND = "land"
+    COLLECT = "collect"
+    WITHDRAW = "withdraw"
+    SUPERSEDE = "supersede"
+
+
+@dataclass(frozen=True, slots=True)
+class ShardView:
+    """What the rules need to know of a shard.
+
+    `not_before_at` holds it back (pacing, back-pressure); `create_began_at` is the time of the last create
+    intent, `looked_at` of the last look for it that was answered.
+    """
+
+    number: int
+    state: ShardState
+    tokens: int
+    not_before_at: datetime | None = None
+    create_began_at: datetime | None = None
+    looked_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What holds for all shards of a run at this moment."""
+
+    now: datetime
+    quiet_s: float
+    queued_tokens: int | None = None
+    batches_in_flight: int | None = None
+    cancelling: bool = False
+    submitting: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """An effect for one shard, now or at `at`."""
+
+    shard: int
+    effect: Effect
+    at: datetime
+
+
+def next_steps(shards: list[ShardView], situation: Situation) -> list[Step]:
+    """The next effect of every unfinished shard, in shard order; pure, so a crash changes nothing.
+
+    Uploads and creates are admitted while queued tokens and batches in flight stay within the limits; a
+    shard that alone exceeds the token queue is superseded by smaller ones. A shard that is not admitted has
+    no step: it gets one when another batch ends.
+    """
+    steps: list[Step] = []
+    flying = [shard for shard in shards if shard.state in REMOTE]
+    tokens = sum(shard.tokens for shard in flying)
+    batches = len(flying)
+    for shard in sorted(shards, key=lambda shard: shard.number):
+        if shard.state in SHARD_TABLE.final:
+            continue
+        at = max(situation.now, shard.not_before_at or situation.now)
+        if shard.state in (S.PACKED, S.UPLOADED):
+            effect = _before_create(shard, situation, tokens, batches)
+            if effect is None:
+                continue
+            if effect in (Effect.UPLOAD, Effect.CREATE):
+                tokens, batches = tokens + shard.tokens, batches + 1
+        else:
+            effect = _after_create(shard, situation)
+        steps.append(Step(shard.number, effect, at))
+    return steps
+
+
+def _before_create(shard: ShardView, situation: Situation, tokens: int, batches: int) -> Effect | None:
+    if situation.cancelling:
+        return Effect.WITHDRAW
+    if not situation.submitting:
+        return None
+    limit = situation.queued_tokens
+    if limit is not None and shard.tokens > limit:
+        return Effect.SUPERSEDE
+    if limit is not None and tokens + shard.tokens > limit:
+        return None
+    if situation.batches_in_flight is not None and batches >= situation.batches_in_flight:
+        return None
+    return Effect.UPLOAD if shard.state is S.PACKED else Effect.CREATE
+
+
+def _after_create(shard: ShardView, situation: Situation) -> Effect:
+    match shard.state:
+        case S.IN_DOUBT if shard.looked_at is None or shard.create_began_at is None:
+            return Effect.FIND
+        case S.IN_DOUBT:
+            # Fence only on the strength of a look made after the quiet period.
+            quiet_over_at = shard.create_began_at + timedelta(seconds=situation.quiet_s)
+            return Effect.FENCE if shard.looked_at >= quiet_over_at else Effect.FIND
+        case S.FENCED:
+            return Effect.FIND
+        case S.SUBMITTED:
+            return Effect.POLL
+        case S.ENDED:
+            return Effect.LAND
+        case S.LANDED:
+            return Effect.COLLECT
+        case _:  # UPLOADING and CREATING belong to the process that is at it
+            raise AssertionError(f"{shard.state} must be settled by INTERRUPTED before planning")

@@ -1,0 +1,162 @@
+"""Every error Bulkrate raises on purpose.
+
+    BulkrateError                 exit 2   could not do it
+    ├── JobError                           the job file or Job object is wrong (file, line, suggestion)
+    ├── SourceError                        the source cannot be read at all
+    ├── SourceChanged                      the source is not what was assembled
+    ├── ConfigError                        keys, URLs, missing extras
+    ├── LedgerError                        the ledger cannot be opened, or is newer than this program
+    ├── RunBusy                   exit 3   another process drives this run
+    ├── NotFinished               exit 3   time is up, the work goes on
+    ├── Refused                   exit 4   over the cost limit, or not approved
+    └── ProviderError                      a provider said no
+        ├── AuthError                      key missing, wrong, or without the right
+        ├── QuotaError                     back-pressure: try again later, nothing is wrong
+        ├── NotFoundError                  no such batch or file (may be a lagging listing)
+        ├── RequestRefused                 a definite no: nothing was created
+        └── Unreachable                    could not ask; never the same as "the provider says no"
+            └── OutcomeUnknown             the effect may or may not have happened
+
+A message says what, where, why; the hint says what to do. Neither holds a prompt, an answer or a key.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AuthError",
+    "BulkrateError",
+    "ConfigError",
+    "JobError",
+    "LedgerError",
+    "NotFinished",
+    "NotFoundError",
+    "OutcomeUnknown",
+    "ProviderError",
+    "QuotaError",
+    "Refused",
+    "RequestRefused",
+    "RunBusy",
+    "SourceChanged",
+    "SourceError",
+    "Unreachable",
+]
+
+
+class BulkrateError(Exception):
+    """Base of all. `code` is a stable word for programs, `hint` a next step for people."""
+
+    exit_code = 2
+    default_code = "error"
+
+    def __init__(self, message: str, *, code: str | None = None, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code or self.default_code
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class JobError(BulkrateError):
+    """The job file or object is wrong."""
+
+    default_code = "job"
+
+
+class SourceError(BulkrateError):
+    """The source cannot be read at all (single rows that cannot be read are rejected instead)."""
+
+    default_code = "source"
+
+
+class SourceChanged(BulkrateError):
+    """The source is not what was assembled."""
+
+    default_code = "source_changed"
+
+
+class ConfigError(BulkrateError):
+    """Something outside the job is missing or wrong: a key, a URL, an extra."""
+
+    default_code = "config"
+
+
+class LedgerError(BulkrateError):
+    """The ledger cannot be opened, or was written by a newer version."""
+
+    default_code = "ledger"
+
+
+class RunBusy(BulkrateError):
+    """Another process drives this run."""
+
+    exit_code = 3
+    default_code = "run_busy"
+
+
+class NotFinished(BulkrateError):
+    """Waiting ended before the run did; the remote work goes on."""
+
+    exit_code = 3
+    default_code = "not_finished"
+
+
+class Refused(BulkrateError):
+    """Over the cost limit, or not approved. Nothing was spent."""
+
+    exit_code = 4
+    default_code = "refused"
+
+
+class ProviderError(BulkrateError):
+    """A provider, or the way to it, failed."""
+
+    default_code = "provider"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        hint: str | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message, code=code, hint=hint)
+        self.retry_after_s = retry_after_s
+
+
+class AuthError(ProviderError):
+    """Key missing, wrong, or without the right. Never retried, never a row's fault."""
+
+    default_code = "auth"
+
+
+class QuotaError(ProviderError):
+    """Rate, queue or creation limit: back-pressure, uses up no attempt."""
+
+    default_code = "quota"
+
+
+class NotFoundError(ProviderError):
+    """No such batch or file. Listings lag, so this may pass."""
+
+    default_code = "not_found"
+
+
+class RequestRefused(ProviderError):
+    """A definite no: the call had no effect and will not have one later."""
+
+    default_code = "provider_refused"
+
+
+class Unreachable(ProviderError):
+    """Could not ask, or got no usable answer. The remote state is whatever it was."""
+
+    default_code = "unreachable"
+
+
+class OutcomeUnknown(Unreachable):
+    """The call may have had its effect: the provider must be asked before anything is sent again."""
+
+    default_code = "outcome_unknown"

@@ -1,0 +1,148 @@
+"""The seam between the pipeline and a vendor: a pure wire and a few effects.
+
+A provider is found by its name through the entry points of group `bulkrate.providers`, so a third party
+ships one in its own package. Effects raise the errors of `bulkrate.errors`: `Unreachable` when the provider
+could not be asked (the remote state is whatever it was), `OutcomeUnknown` when a create or upload may have
+happened, anything else is a definite answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import BinaryIO, Protocol
+
+from bulkrate.core.limits import Limits
+from bulkrate.core.outcome import Outcome
+from bulkrate.core.reconcile import BatchEnd
+from bulkrate.core.request import Output, Request
+from bulkrate.core.usage import Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """What marks a batch as ours in the provider's own records."""
+
+    run: str
+    shard: int
+    digest: str
+
+    def metadata(self) -> dict[str, str]:
+        """The tag as string pairs, for providers that keep metadata on a batch."""
+        return {"bulkrate_run": self.run, "bulkrate_shard": str(self.shard), "bulkrate_digest": self.digest}
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str] | None) -> Tag | None:
+        """Read a tag back; None when the batch is not ours."""
+        fields = metadata or {}
+        run, shard, digest = (fields.get(f"bulkrate_{name}", "") for name in ("run", "shard", "digest"))
+        if not run or not shard.isdigit():
+            return None
+        return cls(run, int(shard), digest)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchProblem:
+    """A batch-level error: the provider's code and message, and the input line (from 1) where it names one."""
+
+    code: str
+    message: str
+    line: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QueueRefusal:
+    """The batch failed before any row ran because the token queue is full; `limit_tokens` if it said so."""
+
+    message: str
+    limit_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ResultFile:
+    """A file of results to download: `kind` is `output` or `error`."""
+
+    kind: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class BatchStatus:
+    """A provider's batch, in our words. `word` is the provider's own status, for people."""
+
+    id: str
+    word: str
+    end: BatchEnd | None = None
+    tag: Tag | None = None
+    queue_refusal: QueueRefusal | None = None
+    input_file_id: str | None = None
+    results: tuple[ResultFile, ...] = ()
+    total: int | None = None
+    completed: int | None = None
+    failed: int | None = None
+    usage: Usage | None = None
+    created_at: datetime | None = None
+    expires_at: datetime | None = None
+    problems: tuple[BatchProblem, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """One result line: whose it is and how it ended."""
+
+    custom_id: str
+    outcome: Outcome
+
+
+class Wire(Protocol):
+    """The pure half of a dialect."""
+
+    def body(self, request: Request) -> dict[str, object]:
+        """The provider's JSON body of a request. Raises `JobError` naming a field it cannot carry."""
+
+    def envelope(self) -> tuple[bytes, bytes, bytes]:
+        """What stands before the custom_id, between it and the body, and after the body of a line."""
+
+    def with_cap(self, body: bytes, max_output_tokens: int) -> bytes:
+        """The same body with another output cap."""
+
+    def decode(self, line: bytes, output: Output) -> Decoded | None:
+        """Read one result line; None when it has no readable custom_id. Never raises on bad input."""
+
+    def derived_cap(self, model: str, output: Output, answer_tokens: int | None) -> int | None:
+        """The cap for an output whose longest answer is known in tokens, or None where a cap would do harm."""
+
+
+class Provider(Protocol):
+    """The effects. One instance serves one run's model; it is closed with `aclose`."""
+
+    name: str
+    wire: Wire
+
+    def limits(self, model: str) -> Limits:
+        """Dated facts, with the user's overrides."""
+
+    async def upload(self, name: str, content: BinaryIO, size_bytes: int) -> str:
+        """Send a shard's lines; returns the file id. An upload whose answer is lost costs nothing."""
+
+    async def create(self, file_id: str, tag: Tag) -> BatchStatus:
+        """Begin the batch: the call that costs money. Never retried here."""
+
+    async def find(self, tag: Tag, file_id: str | None, since: datetime) -> BatchStatus | None:
+        """Look for a batch with this tag or input file among those created since then."""
+
+    async def status(self, batch_id: str) -> BatchStatus:
+        """Ask how a batch does."""
+
+    def download(self, file: ResultFile) -> AsyncIterator[bytes]:
+        """Stream a result file's bytes."""
+
+    async def cancel(self, batch_id: str) -> BatchStatus:
+        """Ask to stop a batch; finished rows remain readable."""
+
+    async def delete_file(self, file_id: str) -> None:
+        """Delete a file; one that is gone already is no error."""
+
+    async def aclose(self) -> None:
+        """Let go of connections."""
