@@ -189,9 +189,9 @@ def _before_create(shard: ShardView, situation: Situation, tokens: int, batches:
 
 def _after_create(shard: ShardView, situation: Situation) -> Effect:
     match shard.state:
-        case S.IN_DOUBT if shard.looked_at is None or shard.create_began_at is None:
-            return Effect.FIND
         case S.IN_DOUBT:
+            if shard.looked_at is None or shard.create_began_at is None:
+                return Effect.FIND
             # Fence only on the strength of a look made after the quiet period.
             quiet_over_at = shard.create_began_at + timedelta(seconds=situation.quiet_s)
             return Effect.FENCE if shard.looked_at >= quiet_over_at else Effect.FIND

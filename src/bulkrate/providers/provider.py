@@ -44,7 +44,7 @@ class Tag:
 
 @dataclass(frozen=True, slots=True)
 class BatchProblem:
-    """A batch-level error: the provider's code and message, and the input line (from 1) where it names one."""
+    """A batch-level error: the provider's code and message, and the input line (from 1) if it names one."""
 
     code: str
     message: str
@@ -111,7 +111,7 @@ class Wire(Protocol):
         """Read one result line; None when it has no readable custom_id. Never raises on bad input."""
 
     def derived_cap(self, model: str, output: Output, answer_tokens: int | None) -> int | None:
-        """The cap for an output whose longest answer is known in tokens, or None where a cap would do harm."""
+        """The cap for an output whose longest answer is known in tokens; None where a cap would do harm."""
 
 
 class Provider(Protocol):
