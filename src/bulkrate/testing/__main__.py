@@ -1,0 +1,109 @@
+"""``python -m bulkrate.testing``: the misbehaving provider as a process.
+
+Prints one JSON line with ``base_url``, ``control_url``, ``api_key`` and ``pid`` once it listens, and runs
+until it is told to stop (SIGTERM or SIGINT, or end of input with ``--until-eof``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bulkrate.testing.faults import FAULTS, FaultError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the provider; the exit code is 0, or 2 for a fault or a port it cannot have."""
+    options = _parser().parse_args(arguments)
+    from bulkrate.testing.server import API_KEY, MisbehavingProvider
+
+    try:
+        provider = MisbehavingProvider(
+            options.fault,
+            seed=options.seed,
+            polls=options.polls,
+            dialect=options.dialect,
+            models=options.model or None,
+            track_ids=not options.no_track_ids,
+            api_key=options.api_key or API_KEY,
+            port=options.port,
+        ).start()
+    except (FaultError, ValueError, OSError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    if options.until_eof:
+        threading.Thread(target=_await_eof, args=(stopped,), daemon=True).start()
+    where = {
+        "base_url": provider.base_url,
+        "control_url": provider.control_url,
+        "api_key": provider.api_key,
+        "pid": os.getpid(),
+    }
+    _write(options.state, where)
+    sys.stdout.write(json.dumps(where) + "\n")
+    sys.stdout.flush()
+    stopped.wait()
+    provider.stop()
+    _write(options.state, where | {"meter": provider.meter.as_dict(ids=True), "state": provider.snapshot()})
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    width = max(map(len, FAULTS))
+    lines = [
+        f"  {name:{width}}  {kind.meaning}"
+        + "".join(f"; {key}={value}" for key, value in kind.options.items())
+        for name, kind in FAULTS.items()
+    ]
+    epilog = "faults, as NAME=N[,option=value]... (options: skip=N, batches=N|all, and those shown):\n"
+    parser = argparse.ArgumentParser(
+        prog="python -m bulkrate.testing",
+        description="A batch provider on loopback that fails as it is told to.",
+        epilog=epilog + "\n".join(lines),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add: Any = parser.add_argument
+    add("--port", type=int, default=0, help="port to listen on; 0 takes a free one (default)")
+    add("--fault", action="append", default=[], metavar="NAME=N[,...]", help="a fault; may be repeated")
+    add("--seed", type=int, default=0, help="seed of every choice (default 0)")
+    add("--polls", type=int, default=2, help="the status poll at which a batch completes (default 2)")
+    add("--dialect", default="openai", help="wire dialect (default openai)")
+    add("--model", action="append", help="a model batches may name; may be repeated (default: any)")
+    add("--api-key", help="the key to accept")
+    add("--no-track-ids", action="store_true", help="do not count per custom id (saves memory)")
+    add(
+        "--state",
+        type=Path,
+        metavar="FILE",
+        help="JSON file: where it listens; at the end meter and state too",
+    )
+    add("--until-eof", action="store_true", help="stop when standard input ends")
+    return parser
+
+
+def _await_eof(stopped: threading.Event) -> None:
+    sys.stdin.read()
+    stopped.set()
+
+
+def _write(path: Path | None, value: dict[str, Any]) -> None:
+    """Write ``value`` whole or not at all."""
+    if path is None:
+        return
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,258 @@
+"""OpenAI's request and result lines: validation as the service does it, and the three kinds of result.
+
+Facts: docs/reference of the Batch API as of 2026-11 (guide, SDK 3.54), error codes as documented by Azure
+for the same API, shapes of rejected and expired rows as observed in public issues of 2025 and 2026.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import blake2b
+from typing import Any, Final
+
+import orjson
+
+from bulkrate.testing import answers
+from bulkrate.testing.answers import TokenCounter
+from bulkrate.testing.faults import Fate
+from bulkrate.testing.records import JobError, Limits, RowContext, Scan, Usage
+
+CHAT: Final = "/v1/chat/completions"
+EMBEDDINGS: Final = "/v1/embeddings"
+ANSWERED_ENDPOINTS: Final = (CHAT, EMBEDDINGS)
+"""The endpoints this stand-in can answer rows of."""
+
+_MAX_JOB_ERRORS: Final = 100
+_EMBEDDING_DIMENSIONS: Final = 8
+
+_UNRUN: Final[Mapping[Fate, tuple[str, str]]] = {
+    Fate.EXPIRED: (
+        "batch_expired",
+        "This request could not be executed before the completion window expired.",
+    ),
+    Fate.CANCELLED: ("batch_cancelled", "This request was not executed because the batch was cancelled."),
+}
+
+
+class OpenAICodec:
+    """Reads batch input lines and writes batch output and error lines."""
+
+    def scan(
+        self,
+        lines: Iterable[bytes],
+        *,
+        endpoint: str,
+        limits: Limits,
+        models: Sequence[str] | None,
+        count_tokens: TokenCounter,
+    ) -> Scan:
+        """Validate a whole input file; the errors are those that make the batch fail."""
+        scan, seen, inputs, number = Scan(), set[str](), 0, 0
+        for number, line in enumerate(lines, 1):
+            if number > limits.max_requests:
+                message = f"The batch contains more than the maximum of {limits.max_requests} requests."
+                scan.errors.append(JobError("too_many_tasks", message))
+                break
+            if len(scan.errors) >= _MAX_JOB_ERRORS:
+                break
+            row = _read(line, number, endpoint)
+            if isinstance(row, JobError):
+                scan.errors.append(row)
+                continue
+            custom_id, body = row
+            if custom_id in seen:
+                message = f"The custom_id '{custom_id}' is used by an earlier line; it must be unique."
+                scan.errors.append(JobError("duplicate_custom_id", message, number, "custom_id"))
+                continue
+            seen.add(custom_id)
+            self._check_model(scan, body["model"], number, models)
+            scan.prompt_tokens += count_tokens(body)
+            scan.custom_ids.append(custom_id)
+            scan.contents.append(answers.content_key(body))
+            cap = answers.output_cap(body)
+            scan.caps.append(-1 if cap is None else cap)
+            scan.structured.append(answers.is_structured(body))
+            if _refusal(body, endpoint) is not None:
+                scan.refused.add(scan.rows)
+            scan.rows += 1
+            inputs += _input_count(body) if endpoint == EMBEDDINGS else 0
+        if number == 0:
+            scan.errors.append(JobError("empty_file", "The input file is empty."))
+        if limits.max_embedding_inputs is not None and inputs > limits.max_embedding_inputs:
+            message = f"The batch contains more than {limits.max_embedding_inputs} embedding inputs."
+            scan.errors.append(JobError("too_many_tasks", message))
+        return scan
+
+    def result(self, line: bytes, fate: Fate, context: RowContext) -> tuple[bytes, Usage | None]:
+        """One line of the output file or of the error file, and the row's usage if it was run."""
+        request = orjson.loads(line)
+        body: Mapping[str, Any] = request["body"]
+        response: dict[str, Any] | None = None
+        error: dict[str, str] | None = None
+        usage: Usage | None = None
+        if fate in _UNRUN:
+            code, message = _UNRUN[fate]
+            error = {"code": code, "message": message}
+        elif fate is Fate.REFUSED:
+            # The refusal sits inside the response and the top-level error is null: a trap of the real one.
+            status = context.refusal_status
+            reason = _refusal(body, request["url"]) or ("Invalid request for this model.", None)
+            refusal = {
+                "message": reason[0],
+                "type": "invalid_request_error",
+                "param": reason[1],
+                "code": None,
+            }
+            response = _response(status, context, {"error": refusal})
+        else:
+            make = _embeddings if request["url"] == EMBEDDINGS else _chat
+            answer, usage = make(body, fate, context)
+            response = _response(200, context, answer)
+        written = {
+            "id": context.result_id,
+            "custom_id": request["custom_id"],
+            "response": response,
+            "error": error,
+        }
+        return orjson.dumps(written, option=orjson.OPT_APPEND_NEWLINE), usage
+
+    @staticmethod
+    def _check_model(scan: Scan, model: str, number: int, models: Sequence[str] | None) -> None:
+        if not scan.model:
+            scan.model = model
+            if models is not None and model not in models:
+                message = f"The provided model '{model}' is not supported by the Batch API."
+                scan.errors.append(JobError("model_not_found", message, number, "body.model"))
+        elif model != scan.model:
+            message = f"All requests of a batch must name one model; this line names '{model}'."
+            scan.errors.append(JobError("model_mismatch", message, number, "body.model"))
+
+
+def _read(line: bytes, number: int, endpoint: str) -> tuple[str, Mapping[str, Any]] | JobError:
+    """The id and the body of a well-formed line, or what is wrong with it."""
+    try:
+        request = orjson.loads(line)
+    except orjson.JSONDecodeError:  # also a byte order mark, broken UTF-8 and a blank line
+        return JobError("invalid_json_line", "This line is not parseable as valid JSON.", number)
+    if not isinstance(request, dict):
+        return JobError("invalid_request", "Each line must be a JSON object.", number)
+    for name, kind in (("custom_id", str), ("method", str), ("url", str), ("body", dict)):
+        if name not in request:
+            return _absent(name, number)
+        if not isinstance(request[name], kind):
+            return JobError("invalid_request", f"Invalid type for '{name}'.", number, name)
+    body = request["body"]
+    if request["method"] != "POST":
+        message = f"Invalid method '{request['method']}': must be POST."
+        return JobError("invalid_request", message, number, "method")
+    if request["url"] != endpoint:
+        message = f"The URL '{request['url']}' does not match the endpoint '{endpoint}' of the batch."
+        return JobError("url_mismatch", message, number, "url")
+    if not isinstance(body.get("model"), str):
+        return _absent("body.model", number)
+    if body.get("stream"):
+        return JobError("invalid_request", "Streaming is not supported in a batch.", number, "body.stream")
+    return request["custom_id"], body
+
+
+def _absent(name: str, number: int) -> JobError:
+    return JobError("missing_required_parameter", f"Missing required parameter: '{name}'.", number, name)
+
+
+def _refusal(body: Mapping[str, Any], endpoint: str) -> tuple[str, str] | None:
+    """Why the model endpoint would turn this row away, with the parameter; ``None`` if it would not."""
+    name = "input" if endpoint == EMBEDDINGS else "messages"
+    if name not in body:
+        return f"Missing required parameter: '{name}'.", name
+    given = body[name]
+    if not given or not isinstance(given, list if name == "messages" else (list, str)):
+        return f"Invalid '{name}': must not be empty.", name
+    cap = answers.output_cap(body)
+    if cap is not None and cap < 1:
+        return (
+            "Invalid cap on output tokens: integer below minimum value. Expected a value >= 1.",
+            "max_tokens",
+        )
+    return None
+
+
+def _input_count(body: Mapping[str, Any]) -> int:
+    given = body.get("input")
+    return len(given) if isinstance(given, list) and given and not isinstance(given[0], int) else 1
+
+
+def _response(status: int, context: RowContext, body: Mapping[str, Any]) -> dict[str, Any]:
+    return {"status_code": status, "request_id": context.request_id, "body": body}
+
+
+def _chat(body: Mapping[str, Any], fate: Fate, context: RowContext) -> tuple[dict[str, Any], Usage]:
+    answer = context.answer(body)
+    text, finish = answer.text, answer.finish_reason
+    cap = answers.output_cap(body)
+    if fate is Fate.BAD_JSON:
+        text = answers.broken(text)
+    output = answers.text_tokens(text) if answer.output_tokens is None else answer.output_tokens
+    if fate is Fate.TRUNCATED and cap is not None:
+        text, finish, output = text[: max(1, len(text) // 2)], "length", cap
+    elif cap is not None:
+        output = min(output, cap)
+    prompt = context.count_tokens(body)
+    cached = answers.cached_tokens(prompt) if answer.cached_tokens is None else answer.cached_tokens
+    usage = Usage(prompt, cached, output)
+    message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None, "annotations": []}
+    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
+    return {
+        "id": f"chatcmpl-{context.request_id[4:]}",
+        "object": "chat.completion",
+        "created": context.at,
+        "model": body["model"],
+        "choices": [choice],
+        "usage": {
+            "prompt_tokens": prompt,
+            "completion_tokens": output,
+            "total_tokens": prompt + output,
+            "prompt_tokens_details": {"cached_tokens": cached, "audio_tokens": 0},
+            "completion_tokens_details": {
+                "reasoning_tokens": 0,
+                "audio_tokens": 0,
+                "accepted_prediction_tokens": 0,
+                "rejected_prediction_tokens": 0,
+            },
+        },
+        "service_tier": "default",
+        "system_fingerprint": None,
+    }, usage
+
+
+def _embeddings(body: Mapping[str, Any], fate: Fate, context: RowContext) -> tuple[dict[str, Any], Usage]:
+    del fate  # an embedding is neither cut short nor unparseable
+    given = body["input"]
+    inputs = (
+        given
+        if _input_count(body) > 1 or (isinstance(given, list) and isinstance(given[0], str))
+        else [given]
+    )
+    prompt = context.count_tokens(body)
+    wanted = body.get("dimensions")
+    size = wanted if isinstance(wanted, int) and wanted > 0 else _EMBEDDING_DIMENSIONS
+    data = [
+        {"object": "embedding", "index": index, "embedding": _vector(item, size)}
+        for index, item in enumerate(inputs)
+    ]
+    return {
+        "object": "list",
+        "data": data,
+        "model": body["model"],
+        "usage": {"prompt_tokens": prompt, "total_tokens": prompt},
+    }, Usage(prompt, 0, 0)
+
+
+def _vector(item: Any, size: int) -> list[float]:
+    """A unit vector that depends on the input alone."""
+    material = orjson.dumps(item)
+    raw = [
+        int.from_bytes(blake2b(material, digest_size=4, salt=index.to_bytes(8)).digest()) / 2**31 - 1.0
+        for index in range(size)
+    ]
+    norm = sum(value * value for value in raw) ** 0.5 or 1.0
+    return [value / norm for value in raw]

@@ -1,0 +1,247 @@
+"""The faults a provider can be told to have, as plain values: parsing, budgets and seeded choices.
+
+Nothing here knows HTTP, a dialect, a clock or a file. A fault is written ``name=count`` followed by
+options, for instance ``missing=2``, ``expire_after=600,batches=2`` or ``hold_create=1,when=before``.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+ALL: Final = -1
+"""The value of ``batches`` that means every batch (written ``batches=all``)."""
+
+OPERATIONS: Final = ("upload", "create", "status", "download", "list", "cancel", "delete")
+"""The calls that can be held or left unanswered."""
+
+
+class FaultError(ValueError):
+    """A fault string that names no fault, no option of it, or a value it cannot have."""
+
+
+class Scope(StrEnum):
+    """What a fault's budget counts."""
+
+    BATCH = "batch"  # the first `batches` batches that would run
+    CALL = "call"  # the first `count` calls of an operation
+    STANDING = "standing"  # always in force
+
+
+class Fate(StrEnum):
+    """How one row of a batch ends."""
+
+    ANSWERED = "answered"
+    TRUNCATED = "truncated"  # answered, finish reason `length`
+    BAD_JSON = "bad_json"  # answered, but a structured answer that does not parse
+    REFUSED = "refused"  # reached the model's door and was turned away: HTTP 4xx for this row
+    MISSING = "missing"  # run, but in neither result file
+    EXPIRED = "expired"  # not run when the window closed
+    CANCELLED = "cancelled"  # not run when the batch was cancelled
+
+
+@dataclass(frozen=True, slots=True)
+class FaultKind:
+    """One entry of the fault table: what ``count`` counts, the scope, and the options with defaults."""
+
+    meaning: str
+    scope: Scope
+    options: Mapping[str, int | str] = field(default_factory=dict)
+
+
+def _operation_faults() -> dict[str, FaultKind]:
+    kinds: dict[str, FaultKind] = {}
+    for op in OPERATIONS:
+        kinds[f"hold_{op}"] = FaultKind(
+            f"the first n {op} calls wait, before or after their effect, until they are released",
+            Scope.CALL,
+            {"when": "after"},
+        )
+        kinds[f"{op}_unanswered"] = FaultKind(
+            f"the first n {op} calls take effect (or not: when=before) and are never answered",
+            Scope.CALL,
+            {"when": "after"},
+        )
+    return kinds
+
+
+FAULTS: Final[Mapping[str, FaultKind]] = {
+    "missing": FaultKind("n rows run and are in neither result file", Scope.BATCH, {"billed": 1}),
+    "bad_rows": FaultKind("n rows are refused by themselves", Scope.BATCH, {"status": 400}),
+    "expire_after": FaultKind("the batch expires with n rows answered", Scope.BATCH),
+    "token_queue": FaultKind("a model's batches in flight may hold n prompt tokens", Scope.STANDING),
+    "status_503": FaultKind("n status calls in a row answer 503", Scope.BATCH, {"from_poll": 1}),
+    "stuck": FaultKind(
+        "n batches stay in a phase, with `done` rows run, for `polls` status calls (0: for ever)",
+        Scope.BATCH,
+        {"phase": "in_progress", "done": 0, "polls": 0},
+    ),
+    "truncate": FaultKind("n rows capped under `below` output tokens are cut", Scope.BATCH, {"below": 256}),
+    "bad_json": FaultKind("n structured answers do not parse the first time", Scope.BATCH),
+    **_operation_faults(),
+}
+"""Every fault by name. Operations: see ``OPERATIONS``."""
+
+_WORDS: Final[Mapping[str, Collection[str]]] = {
+    "when": ("before", "after"),
+    "phase": ("validating", "in_progress", "finalizing"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One fault with its parameters.
+
+    ``skip`` batches (or calls) behave first. ``batches`` is how many misbehave after them (``ALL``: every
+    one); a ``CALL`` fault has ``count`` in that place, and so has ``stuck``.
+    """
+
+    name: str
+    count: int
+    batches: int = 1
+    skip: int = 0
+    options: Mapping[str, int | str] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, text: str) -> Fault:
+        """Read ``name=count[,option=value]…``; raises ``FaultError`` with what would have been right."""
+        head, *rest = (part.strip() for part in text.split(","))
+        name, _, value = head.partition("=")
+        kind = FAULTS.get(name)
+        if kind is None:
+            raise FaultError(f"unknown fault {name!r}; there are: {', '.join(FAULTS)}")
+        count = _number(name, value or "1")
+        batches, skip, options = 1, 0, dict(kind.options)
+        for part in rest:
+            key, _, option = part.partition("=")
+            if key == "batches" and kind.scope is Scope.BATCH and name != "stuck":
+                batches = ALL if option == "all" else _number(key, option)
+            elif key == "skip" and kind.scope is not Scope.STANDING:
+                skip = _number(key, option)
+            elif key in kind.options:
+                options[key] = _option(key, option)
+            else:
+                known = ", ".join([*kind.options, "batches", "skip"])
+                raise FaultError(f"fault {name!r} has no option {key!r}; it has: {known}")
+        return cls(name, count, count if name == "stuck" else batches, skip, options)
+
+    def __str__(self) -> str:
+        parts = [f"{self.name}={self.count}"]
+        if self.batches != 1 and self.name != "stuck":
+            parts.append(f"batches={'all' if self.batches == ALL else self.batches}")
+        if self.skip:
+            parts.append(f"skip={self.skip}")
+        defaults = FAULTS[self.name].options
+        parts += [f"{key}={value}" for key, value in self.options.items() if value != defaults[key]]
+        return ",".join(parts)
+
+    def number(self, option: str) -> int:
+        """The value of a numeric option."""
+        return int(self.options[option])
+
+    def word(self, option: str) -> str:
+        """The value of a word option."""
+        return str(self.options[option])
+
+
+@dataclass(frozen=True, slots=True)
+class FaultPlan:
+    """A set of faults and the seed from which every choice of rows and every order follows."""
+
+    faults: tuple[Fault, ...] = ()
+    seed: int = 0
+
+    @classmethod
+    def parse(cls, faults: str | Iterable[str | Fault] = (), *, seed: int = 0) -> FaultPlan:
+        """Read one string (faults apart by spaces) or several; raises ``FaultError``."""
+        items = faults.split() if isinstance(faults, str) else list(faults)
+        parsed = tuple(item if isinstance(item, Fault) else Fault.parse(item) for item in items)
+        names = [fault.name for fault in parsed if FAULTS[fault.name].scope is not Scope.CALL]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise FaultError(f"given twice: {', '.join(twice)}")
+        return cls(parsed, seed)
+
+    def __str__(self) -> str:
+        return " ".join(str(fault) for fault in self.faults)
+
+    def on_batch(self, name: str, ordinal: int) -> Fault | None:
+        """The fault ``name`` if it applies to the ``ordinal``-th batch (from 0) under this plan."""
+        for fault in self.faults:
+            if fault.name == name:
+                nth = ordinal - fault.skip
+                return fault if nth >= 0 and (fault.batches == ALL or nth < fault.batches) else None
+        return None
+
+    def standing(self, name: str) -> Fault | None:
+        """The standing fault ``name``, if the plan has it."""
+        return next((fault for fault in self.faults if fault.name == name), None)
+
+    def on_call(self, operation: str, nth: int) -> Fault | None:
+        """The fault that interrupts the ``nth`` call (from 0) of ``operation``: a hold or a silence."""
+        for fault in self.faults:
+            if fault.name in (f"hold_{operation}", f"{operation}_unanswered"):
+                into = nth - fault.skip
+                if 0 <= into < fault.count:
+                    return fault
+        return None
+
+    def choose(self, label: str, ordinal: int, candidates: Sequence[int], count: int) -> list[int]:
+        """``count`` of ``candidates`` (all, if there are fewer): the same for the same seed."""
+        chosen = self.rng(label, ordinal).sample(candidates, min(count, len(candidates)))
+        return sorted(chosen)
+
+    def rng(self, label: str, ordinal: int) -> random.Random:
+        """An independent seeded generator for one purpose, so that adding a fault moves no other choice."""
+        return random.Random(f"{self.seed}/{label}/{ordinal}")  # noqa: S311 - reproducible, not secret
+
+    def fates(
+        self,
+        ordinal: int,
+        *,
+        rows: int,
+        done: int,
+        unfinished: Fate,
+        refused: Collection[int],
+        can_truncate: Callable[[int], bool],
+        can_break: Callable[[int], bool],
+    ) -> dict[int, Fate]:
+        """How each row of a batch ends; rows that are simply answered are left out.
+
+        ``done`` of ``rows`` were run, the others end as ``unfinished``. ``refused`` are rows that no
+        provider would accept. ``can_truncate`` and ``can_break`` say which rows those faults may hit.
+        """
+        fates: dict[int, Fate] = {}
+        if done < rows:
+            fates = dict.fromkeys(self.choose("done", ordinal, range(rows), rows - done), unfinished)
+        fates |= {row: Fate.REFUSED for row in refused if row not in fates}
+        picks: tuple[tuple[str, Fate, Callable[[int], bool] | None], ...] = (
+            ("missing", Fate.MISSING, None),
+            ("bad_rows", Fate.REFUSED, None),
+            ("truncate", Fate.TRUNCATED, can_truncate),
+            ("bad_json", Fate.BAD_JSON, can_break),
+        )
+        for name, fate, allowed in picks:
+            fault = self.on_batch(name, ordinal)
+            if fault is not None:
+                pool = [row for row in range(rows) if row not in fates and (allowed is None or allowed(row))]
+                fates |= dict.fromkeys(self.choose(name, ordinal, pool, fault.count), fate)
+        return fates
+
+
+def _number(key: str, text: str) -> int:
+    if not text.isdecimal():
+        raise FaultError(f"{key} wants a whole number of at least 0, not {text!r}")
+    return int(text)
+
+
+def _option(key: str, text: str) -> int | str:
+    words = _WORDS.get(key)
+    if words is None:
+        return _number(key, text)
+    if text not in words:
+        raise FaultError(f"{key} is one of {', '.join(words)}, not {text!r}")
+    return text

@@ -1,0 +1,179 @@
+"""What a provider keeps and tells: files, batches, rows, refusals; and the seam to a wire dialect."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final, Protocol
+
+from bulkrate.testing.answers import Answer, TokenCounter
+from bulkrate.testing.blob import Blob
+from bulkrate.testing.faults import Fate
+
+
+class Phase(StrEnum):
+    """Where a batch is. A dialect translates these into its own words."""
+
+    VALIDATING = "validating"
+    IN_PROGRESS = "in_progress"
+    FINALIZING = "finalizing"
+    CANCELLING = "cancelling"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+
+
+ENDED: Final = frozenset({Phase.COMPLETED, Phase.FAILED, Phase.EXPIRED, Phase.CANCELLED})
+
+
+class Reason(StrEnum):
+    """Why a call was turned away; a dialect maps it to a status and an error body."""
+
+    NOT_FOUND = "not_found"
+    INVALID = "invalid"
+    CONFLICT = "conflict"
+    UNAVAILABLE = "unavailable"
+
+
+class Refused(Exception):
+    """A call the provider turned away, with the provider's own message, parameter and code."""
+
+    def __init__(
+        self, reason: Reason, message: str, *, param: str | None = None, code: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.reason, self.message, self.param, self.code = reason, message, param, code
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one batch may hold."""
+
+    max_requests: int
+    max_file_bytes: int
+    max_embedding_inputs: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobError:
+    """Why a whole batch failed; ``line`` counts from 1."""
+
+    code: str
+    message: str
+    line: int | None = None
+    param: str | None = None
+
+
+@dataclass(slots=True)
+class Scan:
+    """What a single pass over an input file found: compact columns, not parsed requests."""
+
+    model: str = ""
+    rows: int = 0
+    prompt_tokens: int = 0
+    custom_ids: list[str] = field(default_factory=list)
+    contents: array[int] = field(default_factory=lambda: array("Q"))
+    caps: array[int] = field(default_factory=lambda: array("q"))  # -1: no cap
+    structured: bytearray = field(default_factory=bytearray)
+    refused: set[int] = field(default_factory=set)  # rows that would be answered 4xx whatever happens
+    errors: list[JobError] = field(default_factory=list)
+
+    def forget_rows(self) -> None:
+        """Drop the columns of a batch that has ended; the totals stay."""
+        self.custom_ids, self.contents, self.caps = [], array("Q"), array("q")
+        self.structured, self.refused = bytearray(), set()
+
+
+@dataclass(slots=True)
+class Usage:
+    """Tokens of one row or of a batch; cached tokens are part of the input tokens."""
+
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+
+    def add(self, other: Usage) -> None:
+        """Add another count to this one."""
+        self.input_tokens += other.input_tokens
+        self.cached_tokens += other.cached_tokens
+        self.output_tokens += other.output_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class RowContext:
+    """What a result line needs beside the request: identifiers, the time, and how to answer and count."""
+
+    result_id: str
+    request_id: str
+    at: int
+    refusal_status: int
+    answer: Callable[[Mapping[str, Any]], Answer]
+    count_tokens: TokenCounter
+
+
+class Codec(Protocol):
+    """The pure part of a wire dialect."""
+
+    def scan(
+        self,
+        lines: Iterable[bytes],
+        *,
+        endpoint: str,
+        limits: Limits,
+        models: Sequence[str] | None,
+        count_tokens: TokenCounter,
+    ) -> Scan:
+        """Validate an input file as the provider does, in one pass."""
+
+    def result(self, line: bytes, fate: Fate, context: RowContext) -> tuple[bytes, Usage | None]:
+        """The result line of a row that ended as ``fate``, with its usage if it was run."""
+
+
+@dataclass(slots=True)
+class StoredFile:
+    """A file the provider holds."""
+
+    id: str
+    name: str
+    purpose: str
+    created_at: int
+    expires_at: int | None
+    blob: Blob
+
+
+@dataclass(slots=True)
+class Batch:
+    """A batch; times are unix seconds, counts are rows."""
+
+    id: str
+    ordinal: int
+    endpoint: str
+    window: str
+    metadata: dict[str, str] | None
+    input_file_id: str
+    created_at: int
+    expires_at: int
+    blob: Blob
+    scan: Scan
+    phase: Phase = Phase.VALIDATING
+    at: dict[Phase, int] = field(default_factory=dict)
+    rows: int = 0
+    done: int = 0
+    failed: int = 0
+    polls: int = 0
+    """Steps taken: status polls that were answered and not held back by a fault."""
+    asked: int = 0
+    """Status calls, answered or not."""
+    held_polls: int = 0
+    released: bool = False
+    output_file_id: str | None = None
+    error_file_id: str | None = None
+    usage: Usage | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing will change any more."""
+        return self.phase in ENDED
