@@ -9,8 +9,8 @@ from dataclasses import dataclass
 class Limits:
     """Bounds of one provider and model on the batch lane.
 
-    `queued_tokens` is the most prompt tokens that may wait at once (None: not known). The three times
-    describe the submit protocol: how long a create call may take, how far a listing may lag, and how far
+    `queued_tokens` is the most prompt tokens that may wait at once (None: not known). The last four
+    times describe the submit protocol: how long an upload and a create call may take, how far a listing may lag, and how far
     clocks may disagree.
     """
 
@@ -20,6 +20,7 @@ class Limits:
     queued_tokens: int | None = None
     batches_in_flight: int | None = None
     window_s: float = 86_400.0
+    upload_timeout_s: float = 600.0
     create_timeout_s: float = 120.0
     listing_lag_s: float = 60.0
     clock_skew_s: float = 300.0

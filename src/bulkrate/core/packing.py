@@ -11,9 +11,6 @@ from dataclasses import dataclass, field
 
 from bulkrate.core.limits import Limits
 
-# `{"custom_id":"…20…","method":"POST","url":"/v1/chat/completions","body":` … `}\n`, rounded up.
-ENVELOPE_BYTES = 128
-
 
 @dataclass(slots=True)
 class Packed:
@@ -25,18 +22,22 @@ class Packed:
 
 
 def pack(
-    rows: Iterable[tuple[int, int, int]], limits: Limits, *, max_tokens: int | None = None
+    rows: Iterable[tuple[int, int, int]],
+    limits: Limits,
+    *,
+    envelope_bytes: int,
+    max_tokens: int | None = None,
 ) -> Iterator[Packed]:
     """Fill shards with `rows` of (row number, body bytes, prompt tokens), in order.
 
     A shard closes when the next row would put it over the count, the file size, or `max_tokens` (the known
-    token queue; None: no bound). A single row over a bound gets a shard of its own: the check step has
+    token queue; None: no bound). `envelope_bytes` is what the dialect puts around a body. A single row over a bound gets a shard of its own: the check step has
     already rejected what could never be sent.
     """
     bound = max_tokens if max_tokens is not None else limits.queued_tokens
     shard = Packed()
     for row, body_bytes, tokens in rows:
-        size_bytes = body_bytes + ENVELOPE_BYTES
+        size_bytes = body_bytes + envelope_bytes
         full = (
             len(shard.rows) >= limits.requests
             or shard.size_bytes + size_bytes > limits.file_bytes

@@ -1,6 +1,6 @@
-"""The seam between the pipeline and a vendor: a pure wire and a few effects.
+"""The seam between the pipeline and a vendor: facts, a pure wire, and a few effects.
 
-A provider is found by its name through the entry points of group `bulkrate.providers`, so a third party
+A `Provider` is found by its name through the entry points of group `bulkrate.providers`, so a third party
 ships one in its own package. Effects raise the errors of `bulkrate.errors`: `Unreachable` when the provider
 could not be asked (the remote state is whatever it was), `OutcomeUnknown` when a create or upload may have
 happened, anything else is a definite answer.
@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from bulkrate.core.limits import Limits
@@ -115,15 +116,29 @@ class Wire(Protocol):
 
 
 class Provider(Protocol):
-    """The effects. One instance serves one run's model; it is closed with `aclose`."""
+    """A vendor's facts and wire; needs no key and no network."""
 
     name: str
-    wire: Wire
 
-    def limits(self, model: str) -> Limits:
-        """Dated facts, with the user's overrides."""
+    def wire(self, model: str, kind: str = "chat") -> Wire:
+        """The dialect for requests of this kind (`chat` or `embed`)."""
 
-    async def upload(self, name: str, content: BinaryIO, size_bytes: int) -> str:
+    def limits(self, model: str, env: Mapping[str, str]) -> Limits:
+        """Dated facts, with the user's overrides from the environment."""
+
+    def context_window(self, model: str) -> int | None:
+        """Most tokens of prompt and answer together; None when not known."""
+
+    async def connect(
+        self, model: str, *, kind: str = "chat", env: Mapping[str, str], state_dir: Path
+    ) -> Connection:
+        """Open the way to the vendor. Raises `ConfigError` when a key or an extra is missing."""
+
+
+class Connection(Protocol):
+    """The effects. SDK retries are off for create: only the submit protocol may send it again."""
+
+    async def upload(self, name: str, content: BinaryIO) -> str:
         """Send a shard's lines; returns the file id. An upload whose answer is lost costs nothing."""
 
     async def create(self, file_id: str, tag: Tag) -> BatchStatus:

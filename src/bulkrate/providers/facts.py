@@ -1,0 +1,67 @@
+"""Reading a provider's dated facts (`limits.toml`), with the user's overrides."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from functools import cache
+from importlib.resources import files
+from typing import Any, get_type_hints
+
+from bulkrate.core.limits import Limits
+from bulkrate.errors import ConfigError
+
+# BULKRATE_LIMITS__QUEUED_TOKENS=2000000 sets a limit the provider's console shows and no API tells.
+ENV_PREFIX = "BULKRATE_LIMITS__"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """A `limits.toml` in memory."""
+
+    limits: Limits
+    context: Mapping[str, int]
+    reasoning: tuple[str, ...]
+    table: Mapping[str, Any]
+
+    def context_window(self, model: str) -> int | None:
+        """Window of the longest model-name prefix in the table."""
+        known = [prefix for prefix in self.context if model.startswith(prefix)]
+        return self.context[max(known, key=len)] if known else None
+
+    def reasons(self, model: str) -> bool:
+        """Whether the model spends output tokens on reasoning, so that a tight cap would cut its answer."""
+        return model.startswith(self.reasoning)
+
+
+@cache
+def read_facts(package: str) -> Facts:
+    """The facts of the dialect in `package` (a module name with a `limits.toml` beside it)."""
+    table = tomllib.loads((files(package) / "limits.toml").read_text(encoding="utf-8"))
+    models = table.get("models", {})
+    return Facts(
+        limits=Limits(**table["limits"]),
+        context=models.get("context_window", {}),
+        reasoning=tuple(models.get("reasoning", ())),
+        table=table,
+    )
+
+
+def with_overrides(limits: Limits, env: Mapping[str, str]) -> Limits:
+    """`limits` with the user's figures in place of ours. Raises `ConfigError` for a figure that is none."""
+    kinds = get_type_hints(Limits)
+    changes: dict[str, int | float] = {}
+    for field in fields(Limits):
+        name = ENV_PREFIX + field.name.upper()
+        text = env.get(name)
+        if text is None:
+            continue
+        convert = float if kinds[field.name] is float else int
+        try:
+            changes[field.name] = convert(text)
+        except ValueError:
+            raise ConfigError(
+                f"{name} is {text!r}, which is not a number", hint="give it as a plain number"
+            ) from None
+    return replace(limits, **changes)  # type: ignore[arg-type]  # the kinds come from the same hints

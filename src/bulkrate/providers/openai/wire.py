@@ -1,0 +1,237 @@
+"""OpenAI's JSON, both ways. Pure: no I/O, no SDK.
+
+Shapes: openai SDK 3.54.0 and the batch guide (copies of 2026); observed oddities are cited where they are
+handled.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from bulkrate.core.json_value import plain
+from bulkrate.core.reconcile import BatchEnd
+from bulkrate.core.request import (
+    Choice,
+    DocumentPart,
+    ImagePart,
+    JsonSchema,
+    Message,
+    OpaquePart,
+    Output,
+    Part,
+    Request,
+    TextPart,
+)
+from bulkrate.core.usage import Usage
+from bulkrate.providers.openai.results import decode_line
+from bulkrate.providers.provider import BatchProblem, BatchStatus, Decoded, QueueRefusal, ResultFile, Tag
+
+ENDPOINTS = {"chat": "/v1/chat/completions", "embed": "/v1/embeddings"}
+
+# The property that carries a label where the dialect has no native choice.
+LABEL = "label"
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How an OpenAI-shaped server differs from OpenAI."""
+
+    # "json_schema": a strict schema with one enum; "structured_outputs": vLLM's own `choice`.
+    choice: str = "json_schema"
+    cap_field: str = "max_completion_tokens"
+    reasoning: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAIWire:
+    """Implements `bulkrate.providers.provider.Wire`."""
+
+    dialect: Dialect
+    kind: str = "chat"
+
+    @property
+    def endpoint(self) -> str:
+        return ENDPOINTS[self.kind]
+
+    def body(self, request: Request) -> dict[str, object]:
+        if request.kind == "embed":
+            return plain(
+                {
+                    "model": request.model,
+                    "input": list(request.inputs),
+                    "dimensions": request.dimensions,
+                    **request.extra,
+                }
+            )
+        body = plain(
+            {
+                "model": request.model,
+                "messages": [_message(message) for message in request.messages],
+                "tools": [
+                    {
+                        "type": "function",
+                        "function": plain(
+                            {
+                                "name": tool.name,
+                                "description": tool.description,
+                                "parameters": dict(tool.parameters),
+                                "strict": tool.strict,
+                            }
+                        ),
+                    }
+                    for tool in request.tools
+                ]
+                or None,
+                self.dialect.cap_field: request.max_output_tokens,
+                "temperature": request.temperature,
+                "top_p": request.top_p,
+                "seed": request.seed,
+                "stop": list(request.stop) or None,
+                "reasoning_effort": request.reasoning,
+            }
+        )
+        body.update(self._output(request.output))
+        body.update(request.extra)
+        return body
+
+    def _output(self, output: Output) -> dict[str, object]:
+        match output:
+            case Choice(labels=labels) if self.dialect.choice == "structured_outputs":
+                return {"structured_outputs": {"choice": list(labels)}}
+            case Choice(labels=labels):
+                schema = {
+                    "type": "object",
+                    "properties": {LABEL: {"type": "string", "enum": list(labels)}},
+                    "required": [LABEL],
+                    "additionalProperties": False,
+                }
+                return {"response_format": _json_schema("choice", schema, strict=True)}
+            case JsonSchema(schema=schema, name=name):
+                return {"response_format": _json_schema(name, dict(schema), strict=True)}
+            case _:
+                return {}
+
+    def envelope(self) -> tuple[bytes, bytes, bytes]:
+        middle = b'","method":"POST","url":"' + self.endpoint.encode() + b'","body":'
+        return b'{"custom_id":"', middle, b"}\n"
+
+    def with_cap(self, body: bytes, max_output_tokens: int) -> bytes:
+        fields = orjson.loads(body)
+        field = "max_tokens" if "max_tokens" in fields else self.dialect.cap_field
+        fields[field] = max_output_tokens
+        return orjson.dumps(fields)
+
+    def decode(self, line: bytes, output: Output) -> Decoded | None:
+        wrapped = isinstance(output, Choice) and self.dialect.choice == "json_schema"
+        return decode_line(line, label=LABEL if wrapped else None)
+
+    def derived_cap(self, model: str, output: Output, answer_tokens: int | None) -> int | None:
+        if answer_tokens is None or model.startswith(self.dialect.reasoning):
+            return None
+        # Room for the wrapper around a label and for the end-of-turn token, doubled: a cap is a fence
+        # against runaways, and a truncated answer costs a whole resend.
+        wrapper = 12 if isinstance(output, Choice) and self.dialect.choice == "json_schema" else 4
+        return 2 * answer_tokens + wrapper
+
+
+def _json_schema(name: str, schema: dict[str, Any], *, strict: bool) -> dict[str, object]:
+    return {"type": "json_schema", "json_schema": {"name": name, "schema": schema, "strict": strict}}
+
+
+def _message(message: Message) -> dict[str, object]:
+    content: object = message.content
+    if isinstance(message.content, tuple):
+        content = [_part(part) for part in message.content]
+    return {"role": message.role, "content": content, **message.extra}
+
+
+def _part(part: Part) -> dict[str, object]:
+    match part:
+        case TextPart(text=text):
+            return {"type": "text", "text": text}
+        case ImagePart(url=url, detail=detail):
+            return {"type": "image_url", "image_url": plain({"url": url, "detail": detail})}
+        case DocumentPart(url=url, name=name):
+            return {"type": "file", "file": plain({"file_data": url, "filename": name})}
+        case OpaquePart(value=value):
+            return dict(value)
+
+
+ENDS = {
+    "completed": BatchEnd.COMPLETED,
+    "expired": BatchEnd.EXPIRED,
+    "cancelled": BatchEnd.CANCELLED,
+    "failed": BatchEnd.FAILED,
+}
+
+# "… Limit: 90000 enqueued tokens. Please try again …" (openai-python issues 1643 and 2084).
+_QUEUE_LIMIT = re.compile(r"[Ll]imit:\s*([\d,]+)\s*enqueued tokens")
+QUEUE_CODE = "token_limit_exceeded"
+
+
+def queue_refusal(message: str) -> QueueRefusal:
+    """Read the limit out of a token-queue refusal, where the message names it."""
+    found = _QUEUE_LIMIT.search(message)
+    return QueueRefusal(message, int(found[1].replace(",", "")) if found else None)
+
+
+def parse_batch(fields: Mapping[str, Any]) -> BatchStatus:
+    """A batch object. Unknown status words are kept and mean "not ended"; falsy file ids mean none.
+
+    Empty strings stand for absent ids on a clean batch (observed 2026-07). A batch may end `completed`
+    without any output file when every request failed (observed 2026-03).
+    """
+    word = str(fields.get("status") or "unknown")
+    end = ENDS.get(word)
+    results = tuple(
+        ResultFile(kind, str(fields[name]))
+        for kind, name in (("output", "output_file_id"), ("error", "error_file_id"))
+        if fields.get(name)
+    )
+    errors = (fields.get("errors") or {}).get("data") or []
+    problems = tuple(
+        BatchProblem(str(item.get("code") or "unknown"), str(item.get("message") or ""), item.get("line"))
+        for item in errors
+    )
+    refusal = None
+    if end is BatchEnd.FAILED and problems and problems[0].code == QUEUE_CODE:
+        refusal = queue_refusal(problems[0].message)
+    counts = fields.get("request_counts") or {}
+    return BatchStatus(
+        id=str(fields["id"]),
+        word=word,
+        end=end,
+        tag=Tag.from_metadata(fields.get("metadata")),
+        queue_refusal=refusal,
+        input_file_id=fields.get("input_file_id") or None,
+        results=results,
+        total=counts.get("total"),
+        completed=counts.get("completed"),
+        failed=counts.get("failed"),
+        usage=_batch_usage(fields.get("usage")),
+        created_at=_time(fields.get("created_at")),
+        expires_at=_time(fields.get("expires_at")),
+        problems=problems,
+    )
+
+
+def _batch_usage(usage: Mapping[str, Any] | None) -> Usage | None:
+    # Filled only on batches created after 2025-09-07, and with zeros until results exist.
+    if not usage or not usage.get("total_tokens"):
+        return None
+    return Usage(
+        input_tokens=usage.get("input_tokens") or 0,
+        output_tokens=usage.get("output_tokens") or 0,
+        cached_tokens=(usage.get("input_tokens_details") or {}).get("cached_tokens") or 0,
+        reasoning_tokens=(usage.get("output_tokens_details") or {}).get("reasoning_tokens") or 0,
+    )
+
+
+def _time(stamp: float | None) -> datetime | None:
+    return datetime.fromtimestamp(stamp, UTC) if stamp else None
