@@ -1,0 +1,167 @@
+"""JSON Lines: one object per line.
+
+Every line that is not blank is a row. Lines end with a line feed (a carriage return before it is
+white space). A name that occurs twice in an object keeps its last value, as JSON parsers do.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from bulkrate.datasets.block import Block, BlockBuilder, Problem
+from bulkrate.datasets.byte_stream import CHUNK_BYTES, MAX_LINE_BYTES, chunks, digest, whole_lines
+
+__all__ = ["MAX_DEPTH", "JsonlSource", "explain", "limits"]
+
+MAX_DEPTH = 200
+"""Levels of nesting a row may have: request bodies nest a few more, and orjson writes 254."""
+
+_BOM = b"\xef\xbb\xbf"
+_SPACE = b" \t\r\n"
+_PLAIN = frozenset({str, int, bool, type(None)})
+_NOT_AN_OBJECT = Problem("not_an_object", "the line is valid JSON but not an object")
+
+
+class JsonlSource:
+    """Rows of JSON Lines files, in order."""
+
+    format = "jsonl"
+
+    def __init__(
+        self,
+        files: Sequence[Path],
+        names: Sequence[str],
+        *,
+        chunk_bytes: int = CHUNK_BYTES,
+        max_line_bytes: int = MAX_LINE_BYTES,
+    ) -> None:
+        self.files = tuple(files)
+        self._names = tuple(names)
+        self._chunk_bytes = chunk_bytes
+        self._max_line_bytes = max_line_bytes
+
+    def columns(self) -> None:
+        """None: objects name their own columns."""
+        return
+
+    def snapshot(self) -> str:
+        """Hex digest of the files' bytes."""
+        return digest(self.files)
+
+    def blocks(self, size: int = 10_000) -> Iterator[Block]:
+        """Blocks of `size` rows (the last one smaller)."""
+        build = BlockBuilder(size)
+        for path, name in zip(self.files, self._names, strict=True):
+            prefix = f"{name}:"
+            number = 1
+            for piece in whole_lines(chunks(path, self._chunk_bytes), self._max_line_bytes):
+                build.place(prefix, number)
+                if isinstance(piece, Problem):
+                    build.reject(piece)
+                    number += 1
+                    if build.full:
+                        yield build.take()
+                    continue
+                lines = piece.split(b"\n")
+                if not lines[-1]:
+                    lines.pop()
+                if number == 1:
+                    lines[0] = lines[0].removeprefix(_BOM)
+                done = 0
+                while done < len(lines):
+                    part = lines[done : done + build.room]
+                    _read(part, build, prefix, number)
+                    done += len(part)
+                    number += len(part)
+                    if build.full:
+                        yield build.take()
+        if build.rows:
+            yield build.take()
+
+
+def _read(lines: list[bytes], build: BlockBuilder, prefix: str, number: int) -> None:
+    """Append one row per line that is not blank; `number` is the first line's."""
+    rows = build.rows
+    append, loads, plain = rows.append, orjson.loads, _PLAIN.issuperset
+    # Line of the next row = number + rows so far: counting lines would cost on every row.
+    number -= len(rows)
+    for line in lines:
+        try:
+            row = loads(line)
+        except orjson.JSONDecodeError as error:
+            if line.strip(_SPACE):
+                build.reject(explain(line, error))
+            else:
+                number += 1
+                build.place(prefix, number + len(rows))
+            continue
+        if type(row) is not dict:
+            build.reject(_NOT_AN_OBJECT)
+        elif plain(map(type, row.values())):
+            append(row)
+        elif problem := limits(row, line):
+            build.reject(problem)
+        else:
+            append(row)
+
+
+def explain(line: bytes, error: orjson.JSONDecodeError) -> Problem:
+    """Why `line` is not JSON, without any of its content."""
+    try:
+        line.decode()
+    except UnicodeDecodeError as bad:
+        return Problem("undecodable", f"the line is not valid UTF-8 (byte {bad.start + 1})")
+    if "surrogate" in error.msg:
+        return Problem("lone_surrogate", f"half of a surrogate pair at column {error.colno}: not a character")
+    if "infinity" in error.msg:
+        return Problem("number_out_of_range", f"a number beyond double precision at column {error.colno}")
+    if "depth" in error.msg:
+        return Problem("too_deep", f"nested deeper than {MAX_DEPTH} levels")
+    return Problem("broken_json", f"not valid JSON at column {error.colno}")
+
+
+def limits(row: dict[str, Any], line: bytes) -> Problem | None:
+    """A problem if the row is nested too deep or holds an integer that does not fit 64 bits.
+
+    orjson reads such an integer as a float, which would change a row silently (an id, most likely).
+    """
+    level: list[Any] = [row]
+    depth = 1
+    huge = False
+    while level:
+        below: list[Any] = []
+        for container in level:
+            values = container.values() if type(container) is dict else container
+            if _PLAIN.issuperset(map(type, values)):
+                continue
+            for value in values:
+                kind = type(value)
+                if kind is float:
+                    huge = huge or not -(2.0**63) < value < 2.0**63
+                elif kind is dict or kind is list:
+                    below.append(value)
+        level = below
+        depth += 1
+        if level and depth > MAX_DEPTH:
+            return Problem("too_deep", f"nested deeper than {MAX_DEPTH} levels")
+    if huge and _has_huge_integer(line):
+        return Problem("number_out_of_range", "an integer does not fit 64 bits and would lose digits")
+    return None
+
+
+def _has_huge_integer(line: bytes) -> bool:
+    found = False
+
+    def check(digits: str) -> int:
+        nonlocal found
+        # The length first: turning thousands of digits into an int is slow, and refused from 4,300 on.
+        found = found or len(digits) > 20 or not -(2**63) <= int(digits) < 2**64
+        return 0
+
+    json.loads(line, parse_int=check)
+    return found

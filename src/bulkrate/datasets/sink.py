@@ -1,0 +1,116 @@
+"""Rows out: the `Sink` protocol, and opening a path as one."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
+
+from bulkrate.datasets.byte_stream import compression_of
+from bulkrate.datasets.landing import SinkError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    ColumnType: TypeAlias = str | pa.DataType
+
+__all__ = ["Column", "Sink", "SinkError", "open_sink"]
+
+TYPES = frozenset({"string", "integer", "number", "boolean", "json", "error"})
+
+
+class Column(NamedTuple):
+    """A column of the results.
+
+    `type`: "string", "integer", "number", "boolean"; "json" (any value; in tables JSON text, but
+    text as it is); "error" (a mapping with `class` and `message`, or None); or, for a copied column,
+    its Arrow type in the source.
+    """
+
+    name: str
+    type: ColumnType = "string"
+
+
+class Sink(Protocol):
+    """A file of rows, written in the order they come; in place only after `commit`."""
+
+    def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Append rows. A column missing from a row is null. Raises `SinkError` for a value that
+        does not fit its column."""
+        ...
+
+    def commit(self) -> None:
+        """Put the file in place atomically and durably. Raises `SinkError` if the disk says no."""
+        ...
+
+    def abort(self) -> None:
+        """Leave everything as it was."""
+        ...
+
+
+_WRITERS = {
+    "csv": "csv",
+    "tsv": "tsv",
+    "jsonl": "jsonl",
+    "ndjson": "jsonl",
+    "parquet": "parquet",
+    "pq": "parquet",
+}
+_ACCEPTED = "csv, tsv, jsonl, ndjson, parquet"
+
+
+def open_sink(
+    path: Path,
+    columns: Sequence[Column],
+    format: str | None = None,  # noqa: A002  (the word of the job file)
+) -> Sink:
+    """A sink that writes `path`, its folders made as needed.
+
+    `format` is guessed from the extension (before .gz or .zst, for CSV and JSONL) unless given.
+    JSONL rows keep values that are not in `columns`; CSV and Parquet write the columns only.
+    Raises `SinkError` for an unknown format, columns of the same name, or a path that cannot be written.
+    """
+    path = Path(path)
+    inner = Path(path.stem) if compression_of(path) else path
+    given = (format or inner.suffix).lower().lstrip(".")
+    writer = _WRITERS.get(given)
+    if writer is None:
+        near = difflib.get_close_matches(given, _WRITERS, n=1)
+        raise SinkError(
+            f"{path.name}: the format {given or '(no extension)'} cannot be written",
+            code="unknown_format",
+            hint=(f"did you mean {near[0]}? " if near else "") + f"accepted: {_ACCEPTED}",
+        )
+    _check(columns)
+    if writer == "jsonl":
+        from bulkrate.datasets.jsonl_sink import JsonlSink
+
+        return JsonlSink(path, columns)
+    if writer == "parquet":
+        if compression_of(path):
+            raise SinkError(
+                f"{path.name}: Parquet compresses its columns itself",
+                code="unknown_format",
+                hint=f"leave out {path.suffix}",
+            )
+        from bulkrate.datasets.parquet_sink import ParquetSink
+
+        return ParquetSink(path, columns)
+    from bulkrate.datasets.csv_sink import CsvSink
+
+    return CsvSink(path, columns, delimiter="\t" if writer == "tsv" else ",")
+
+
+def _check(columns: Sequence[Column]) -> None:
+    names = [column.name for column in columns]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise SinkError(
+            f"two result columns are named {', '.join(map(repr, twice))}",
+            code="duplicate_columns",
+            hint="rename the column in the source, or include the key columns only",
+        )
+    unknown = sorted({c.type for c in columns if isinstance(c.type, str) and c.type not in TYPES})
+    if unknown:
+        raise ValueError(f"no such column type: {', '.join(unknown)}")
