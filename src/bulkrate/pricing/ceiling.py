@@ -1,0 +1,72 @@
+"""The most a load can cost at a rate: no bill for the same tokens is higher. Only known with a cap."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+from bulkrate.pricing.rates import Rate, Step
+
+# Prompts below this are not written to a cache unless the request asks for it.
+SHORTEST_CACHED_TOKENS = 1024
+
+_MILLION = 1_000_000
+_THOUSAND = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What would be sent: totals, and the longest single row."""
+
+    rows: int
+    input_tokens: int
+    longest_input_tokens: int
+    output_tokens_max: int | None
+    cache_writes: bool | None = None  # None: assumed where a provider may do it unasked
+
+    def reachable(self, rate: Rate) -> tuple[Step, ...]:
+        """The long-context steps some row may be over."""
+        return tuple(step for step in rate.steps if self.longest_input_tokens > step.over_tokens)
+
+    def pays_for_cache_writes(self, rate: Rate) -> bool:
+        """Whether the input may be billed as cache writes, and those cost more than plain input."""
+        if rate.cache_write_mtok is None or rate.cache_write_mtok <= (rate.input_mtok or 0):
+            return False
+        if self.cache_writes is None:
+            return self.longest_input_tokens >= SHORTEST_CACHED_TOKENS
+        return self.cache_writes
+
+
+def ceiling(rate: Rate | None, load: Load) -> Decimal | None:
+    """The highest price of sending every row once, or None when nothing bounds it.
+
+    Nothing is taken off for cached input: a hit is never promised.
+    """
+    if rate is None:
+        return None
+    long = load.reachable(rate)
+    every: tuple[Rate | Step, ...] = (rate, *long)
+    cost = max(_input(each, load.pays_for_cache_writes(rate)) for each in every) * load.input_tokens
+
+    if output := max(_output(each) for each in every):
+        if load.output_tokens_max is None:
+            return None
+        cap = load.output_tokens_max // max(load.rows, 1)
+        # Of so many input tokens, no more rows than this can each be over the first step.
+        long_rows = min(load.rows, load.input_tokens // (long[0].over_tokens + 1)) if long else 0
+        cost += (output * long_rows + _output(rate) * (load.rows - long_rows)) * cap
+
+    cost /= _MILLION
+    if rate.request_k is not None:
+        cost += rate.request_k * load.rows / _THOUSAND
+    return cost
+
+
+def _input(rates: Rate | Step, cache_writes: bool) -> Decimal:
+    plain = rates.input_mtok or Decimal(0)
+    return max(plain, rates.cache_write_mtok or plain) if cache_writes else plain
+
+
+def _output(rates: Rate | Step) -> Decimal:
+    plain = rates.output_mtok or Decimal(0)
+    return max(plain, rates.reasoning_mtok or plain)

@@ -1,0 +1,186 @@
+"""The quote: what a run may cost, said before anything is spent, and the limit it is held against."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from datetime import date, datetime
+from decimal import ROUND_CEILING, Decimal
+from typing import Any, Literal
+
+from bulkrate.core.usage import Usage
+from bulkrate.errors import Refused
+from bulkrate.pricing.bills import bill
+from bulkrate.pricing.ceiling import Load, ceiling
+from bulkrate.pricing.money import format_money, parse_money
+from bulkrate.pricing.rates import UNMETERED, Rate, price, rate
+
+__all__ = ["InputMethod", "Quote", "bill", "check_max_cost", "make_quote", "parse_money"]
+
+InputMethod = Literal["exact", "estimate"]
+
+_MONEY_FIELDS = frozenset({"batch_max", "live_max", "input_only"})
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """What the rows still to send may cost.
+
+    `batch_max` and `live_max` are ceilings for sending every row once: the input as counted, and every answer
+    as long as its cap (reasoning is output, so the cap bounds it too). `input_only` is the other end: the
+    input at the plain rate and empty answers. None means unknown, never zero.
+    """
+
+    provider: str
+    model: str
+    rows: int
+    input_tokens: int
+    input_method: InputMethod
+    input_source: str
+    output_tokens_max: int | None
+    reused_rows: int
+    batch_max: Decimal | None
+    live_max: Decimal | None
+    input_only: Decimal | None
+    currency: str
+    prices_dated: date | None
+    prices_source: str
+    published_batch_rate: bool
+    free: bool
+    notes: tuple[str, ...] = ()
+
+    @property
+    def saving_max(self) -> Decimal | None:
+        """How much lower the batch ceiling is than the live one."""
+        if self.batch_max is None or self.live_max is None:
+            return None
+        return self.live_max - self.batch_max
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain document: money as strings, so that no reader rounds it."""
+        document: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Decimal):
+                value = f"{value:f}"
+            elif isinstance(value, date):
+                value = value.isoformat()
+            elif isinstance(value, tuple):
+                value = list(value)
+            document[field.name] = value
+        return document
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Quote:
+        """Read a document back, also one of a newer version with fields unknown here."""
+        known: dict[str, Any] = {
+            field.name: document[field.name] for field in fields(cls) if field.name in document
+        }
+        for name in _MONEY_FIELDS:
+            if known[name] is not None:
+                known[name] = Decimal(known[name])
+        if known["prices_dated"] is not None:
+            known["prices_dated"] = date.fromisoformat(known["prices_dated"])
+        known["notes"] = tuple(known.get("notes", ()))
+        return cls(**known)
+
+
+def make_quote(
+    *,
+    provider: str,
+    model: str,
+    rows: int,
+    input_tokens: int,
+    input_method: InputMethod,
+    input_source: str,
+    max_output_tokens: int | None,
+    at: datetime,
+    reused_rows: int = 0,
+    notes: Iterable[str] = (),
+    longest_input_tokens: int | None = None,
+    cache_writes: bool | None = None,
+) -> Quote:
+    """Quote `rows` rows of `input_tokens` in all, with answers capped at `max_output_tokens` each.
+
+    `longest_input_tokens` is the longest single row; without it the ceiling assumes the worst wherever a
+    price depends on the length of a request (long-context steps, cache writes). `cache_writes=False` says
+    that nothing will be written to a prompt cache; by default it is assumed where it could happen and costs
+    more.
+    """
+    output_tokens_max = 0 if rows == 0 else None
+    if max_output_tokens is not None:
+        output_tokens_max = rows * max_output_tokens
+    said = list(notes)
+    free = provider in UNMETERED
+    batch = rate(provider, model, "batch", at)
+    live = rate(provider, model, "live", at)
+    longest = input_tokens if longest_input_tokens is None else min(longest_input_tokens, input_tokens)
+    load = Load(rows, input_tokens, longest, output_tokens_max, cache_writes)
+
+    if free:
+        said.append("runs on this machine: no price per token")
+    elif batch is None:
+        said.append(f"price unknown for {provider}/{model}")
+    else:
+        said += _price_notes(batch, load)
+    if not free and output_tokens_max is None and (batch is None or batch.output_mtok is not None):
+        said.append("no cap on output: the ceiling is unknown")
+    if not free and input_method == "estimate":
+        said.append(f"input tokens are an estimate ({input_source}): the ceiling is off by as much")
+
+    return Quote(
+        provider=provider,
+        model=model,
+        rows=rows,
+        input_tokens=input_tokens,
+        input_method=input_method,
+        input_source=input_source,
+        output_tokens_max=output_tokens_max,
+        reused_rows=reused_rows,
+        batch_max=ceiling(batch, load),
+        live_max=ceiling(live, load),
+        input_only=None if batch is None else price(batch, Usage(input_tokens=input_tokens), requests=rows),
+        currency="USD" if batch is None else batch.currency,
+        prices_dated=None if batch is None else batch.dated,
+        prices_source="" if batch is None else batch.source,
+        published_batch_rate=batch is not None and batch.published,
+        free=free,
+        notes=tuple(dict.fromkeys(said)),
+    )
+
+
+def check_max_cost(quote: Quote, max_cost: Decimal | None) -> None:
+    """Refuse a quote whose ceiling is over the limit, or whose ceiling nobody knows."""
+    if max_cost is None:
+        return
+    limit = format_money(max_cost, quote.currency)
+    if quote.batch_max is None:
+        if quote.input_only is None:
+            raise Refused(
+                f"a limit of {limit} cannot be kept: price unknown for {quote.provider}/{quote.model}",
+                code="price_unknown",
+                hint="check the model's name, or run without --max-cost",
+            )
+        raise Refused(
+            f"a limit of {limit} cannot be kept: without a cap on output the ceiling is unknown",
+            code="no_output_cap",
+            hint="set request.max_output_tokens, or run without --max-cost",
+        )
+    if quote.batch_max > max_cost:
+        most = format_money(quote.batch_max, quote.currency, rounding=ROUND_CEILING)
+        raise Refused(
+            f"the ceiling of {most} is over the limit of {limit}",
+            code="over_max_cost",
+            hint="raise --max-cost, lower request.max_output_tokens, or send fewer rows",
+        )
+
+
+def _price_notes(batch: Rate, load: Load) -> Iterable[str]:
+    if batch.priced_as != f"{batch.provider}/{batch.model}":
+        yield f"priced as {batch.priced_as}"
+    if not batch.published:
+        yield "no published batch rate: the live price stands in"
+    if steps := load.reachable(batch):
+        yield f"rows over {steps[0].over_tokens:,} input tokens cost more: the ceiling allows for them"
+    if load.pays_for_cache_writes(batch):
+        yield "input may be billed as cache writes, which cost more: the ceiling allows for it"
