@@ -55,3 +55,6 @@ class Blob:
     def close(self) -> None:
         """Give the memory or the disk space back."""
         self._file.close()
+
+    def __del__(self) -> None:
+        self.close()

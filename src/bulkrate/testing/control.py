@@ -56,7 +56,7 @@ class Control:
         }
 
     def set_faults(self, faults: str | Sequence[str], seed: int | None = None) -> dict[str, Any]:
-        """Replace all faults; budgets count from here. Calls already held stay held."""
+        """Replace all faults, for calls and batches to come; batches in flight behave from here on."""
         plan = FaultPlan.parse(faults, seed=self._state.plan.seed if seed is None else seed)
         self._state.set_plan(plan)
         return {"faults": [str(fault) for fault in plan.faults], "seed": plan.seed}

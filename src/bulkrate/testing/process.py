@@ -31,7 +31,10 @@ class RemoteControl:
         return self._ask("GET", "/state")
 
     def set_faults(self, faults: str | Sequence[str] = (), seed: int | None = None) -> None:
-        """Replace all faults; budgets count from here. ``ValueError`` for an unknown fault."""
+        """Replace all faults, for calls and batches to come; batches in flight behave from here on.
+
+        Raises ``ValueError`` for an unknown fault.
+        """
         given = faults.split() if isinstance(faults, str) else list(faults)
         self._ask("POST", "/faults", {"faults": given, "seed": seed})
 

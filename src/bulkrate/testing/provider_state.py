@@ -68,6 +68,7 @@ class ProviderState:
         self._answer = answer or answers.default_answer
         self._count_tokens = count_tokens or answers.count_tokens
         self._track_ids = track_ids
+        self._runnable = 0  # batches created so far that could run
         self._first_ordinal = 0  # of the batches under the present plan
         self._calls: Counter[str] = Counter()
         self._made: Counter[str] = Counter()
@@ -78,9 +79,9 @@ class ProviderState:
     # -- faults ----------------------------------------------------------------------------------------
 
     def set_plan(self, plan: FaultPlan) -> None:
-        """Have other faults from now on; their budgets count from here."""
+        """Have other faults from now on, for batches and calls still to come; the present ones behave."""
         self.plan = plan
-        self._first_ordinal = len(self.batches)
+        self._first_ordinal = self._runnable
         self._calls.clear()
 
     def call_fault(self, operation: str) -> Fault | None:
@@ -149,7 +150,7 @@ class ProviderState:
         at = self._at()
         batch = Batch(
             id=self._new_id("batch_", 32),
-            ordinal=len(self.batches),
+            ordinal=-1 if scan.errors else self._runnable,
             endpoint=endpoint,
             window=window,
             metadata=metadata,
@@ -164,6 +165,7 @@ class ProviderState:
         if scan.errors:
             self.meter.batches_refused += 1
         else:
+            self._runnable += 1
             self._count_accepted(scan)
         return batch
 

@@ -150,6 +150,7 @@ class Batch:
 
     id: str
     ordinal: int
+    """Which of the batches that could run this is, from 0; -1 for one that can only fail."""
     endpoint: str
     window: str
     metadata: dict[str, str] | None

@@ -87,11 +87,14 @@ class MisbehavingProvider:
     # -- life ------------------------------------------------------------------------------------------
 
     def start(self) -> Self:
-        """Listen on loopback; returns when the first request would be answered."""
+        """Listen on loopback; returns when the first request would be answered.
+
+        After ``stop`` it may be started again: same port, same files and batches, as after an outage.
+        """
         if self._server is not None:
             raise RuntimeError("this provider is running already")
         listener = socket.create_server(("127.0.0.1", self._wanted_port))
-        self._port = listener.getsockname()[1]
+        self._port = self._wanted_port = listener.getsockname()[1]
         self._server = server = _Server(self.app)
         run = server.serve(sockets=[listener])
         self._thread = threading.Thread(
@@ -142,7 +145,7 @@ class MisbehavingProvider:
         return self._call(self._control.snapshot)
 
     def set_faults(self, faults: str | Sequence[str] = (), seed: int | None = None) -> None:
-        """Replace all faults; budgets count from here."""
+        """Replace all faults, for calls and batches to come; batches in flight behave from here on."""
         self._call(lambda: self._control.set_faults(faults, seed))
 
     def advance(self, batch_id: str | None = None, steps: int | None = None) -> None:

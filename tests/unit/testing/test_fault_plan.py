@@ -1,0 +1,107 @@
+"""Fault strings, their budgets and their seeded choices."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bulkrate.testing.faults import ALL, FAULTS, Fate, Fault, FaultError, FaultPlan, Scope
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "missing=2",
+        "missing=2,billed=0",
+        "bad_rows=2,status=422",
+        "expire_after=600,batches=3",
+        "expire_after=600,batches=all,skip=1",
+        "token_queue=100000",
+        "status_503=4,from_poll=2",
+        "stuck=1,phase=finalizing,polls=9",
+        "truncate=2,below=64",
+        "hold_create=1,when=before",
+        "create_unanswered=1",
+    ],
+)
+def test_a_fault_is_read_and_written_back(text: str) -> None:
+    parsed = Fault.parse(text)
+    assert str(parsed).split(",")[0] == text.split(",", maxsplit=1)[0]
+    assert set(str(parsed).split(",")) == set(text.split(","))
+    assert Fault.parse(str(parsed)) == parsed
+
+
+def test_every_fault_has_a_default_count() -> None:
+    assert {name: Fault.parse(name).count for name in FAULTS} == dict.fromkeys(FAULTS, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("mising=2", "unknown fault 'mising'"),
+        ("missing=two", "missing wants a whole number"),
+        ("missing=-1", "missing wants a whole number"),
+        ("missing=2,color=red", "has no option 'color'"),
+        ("stuck=1,phase=asleep", "phase is one of"),
+        ("hold_create=1,when=during", "when is one of"),
+        ("hold_create=1,batches=2", "has no option 'batches'"),
+        ("missing=1 missing=2", "given twice: missing"),
+    ],
+)
+def test_a_wrong_fault_says_what_would_be_right(text: str, reason: str) -> None:
+    with pytest.raises(FaultError, match=reason):
+        FaultPlan.parse(text)
+
+
+def test_faults_of_batches_hit_the_first_ones_only() -> None:
+    plan = FaultPlan.parse(["missing=2", "expire_after=6,batches=2,skip=1", "bad_rows=1,batches=all"])
+    hit = {
+        name: [ordinal for ordinal in range(-1, 4) if plan.on_batch(name, ordinal)]
+        for name in ("missing", "expire_after", "bad_rows", "stuck")
+    }
+    assert hit == {"missing": [0], "expire_after": [1, 2], "bad_rows": [0, 1, 2, 3], "stuck": []}
+    assert plan.faults[2].batches == ALL
+
+
+def test_faults_of_calls_hit_the_first_calls_only() -> None:
+    plan = FaultPlan.parse("hold_create=2 create_unanswered=1,skip=2 upload_unanswered")
+    names = [fault and fault.name for fault in (plan.on_call("create", nth) for nth in range(4))]
+    assert names == ["hold_create", "hold_create", "create_unanswered", None]
+    assert plan.on_call("status", 0) is None
+
+
+def test_standing_faults_have_no_budget() -> None:
+    assert [name for name, kind in FAULTS.items() if kind.scope is Scope.STANDING] == ["token_queue"]
+
+
+@given(seed=st.integers(0, 99), rows=st.integers(0, 60), done=st.integers(0, 60), missing=st.integers(0, 9))
+def test_fates_are_seeded_disjoint_and_exact(seed: int, rows: int, done: int, missing: int) -> None:
+    done = min(done, rows)
+    plan = FaultPlan.parse(f"missing={missing} bad_rows=3 truncate=2 bad_json=1", seed=seed)
+
+    def fates() -> dict[int, Fate]:
+        return plan.fates(
+            0,
+            rows=rows,
+            done=done,
+            unfinished=Fate.EXPIRED,
+            refused=(),
+            can_truncate=lambda row: row % 2 == 0,
+            can_break=lambda row: row % 2 == 1,
+        )
+
+    found = fates()
+    assert found == fates()
+    counts = {fate: list(found.values()).count(fate) for fate in Fate}
+    assert counts[Fate.EXPIRED] == rows - done
+    assert counts[Fate.MISSING] == min(missing, done)
+    assert counts[Fate.REFUSED] == min(3, done - counts[Fate.MISSING])
+    assert all(row % 2 == 0 for row, fate in found.items() if fate is Fate.TRUNCATED)
+    assert all(row % 2 == 1 for row, fate in found.items() if fate is Fate.BAD_JSON)
+
+
+def test_another_fault_moves_no_other_choice() -> None:
+    alone, mixed = FaultPlan.parse("bad_json=2", seed=5), FaultPlan.parse("bad_json=2 truncate=1", seed=5)
+    pool = list(range(100))
+    assert alone.choose("bad_json", 0, pool, 2) == mixed.choose("bad_json", 0, pool, 2)
