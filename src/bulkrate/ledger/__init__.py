@@ -1,0 +1,32 @@
+"""The ledger: SQLite or PostgreSQL through SQLAlchemy Core, and the state directory around it.
+
+Importing this package is cheap; SQLAlchemy comes with the first `Ledger.open`.
+"""
+
+from __future__ import annotations
+
+from bulkrate.ledger.home import Home
+from bulkrate.ledger.ledger import Ledger
+from bulkrate.ledger.records import (
+    BatchRecord,
+    EventRecord,
+    IntentKind,
+    IntentRecord,
+    PartitionRecord,
+    RunRecord,
+    ShardRecord,
+    UsageRecord,
+)
+
+__all__ = [
+    "BatchRecord",
+    "EventRecord",
+    "Home",
+    "IntentKind",
+    "IntentRecord",
+    "Ledger",
+    "PartitionRecord",
+    "RunRecord",
+    "ShardRecord",
+    "UsageRecord",
+]

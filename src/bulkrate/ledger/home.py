@@ -1,0 +1,116 @@
+"""The state directory: the ledger and the files beside it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from bulkrate.errors import ConfigError, RunBusy
+
+VARIABLE = "BULKRATE_HOME"
+FOLDER = ".bulkrate"
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """A state directory. The paths it gives are where things belong; only `find` and `run_lock` make any."""
+
+    root: Path
+
+    @classmethod
+    def find(cls, start: Path | None = None, env: Mapping[str, str] | None = None) -> Home:
+        """The state directory: BULKRATE_HOME, else `.bulkrate` in `start` (default: the current directory).
+
+        It is made if need be, for this user only, and kept out of git. Raises ConfigError when that fails.
+        """
+        chosen = (os.environ if env is None else env).get(VARIABLE)
+        root = (Path(chosen).expanduser() if chosen else (start or Path.cwd()) / FOLDER).absolute()
+        try:
+            if not root.is_dir():
+                root.mkdir(mode=0o700, parents=True, exist_ok=True)
+                _sync(root.parent)
+            with suppress(FileExistsError), (root / ".gitignore").open("x", encoding="ascii") as file:
+                file.write("*\n")
+        except OSError as error:
+            raise ConfigError(
+                f"the state directory {root} cannot be made: {error.strerror}",
+                code="home",
+                hint=f"point {VARIABLE} at a folder that you may write to",
+            ) from None
+        return cls(root)
+
+    @property
+    def ledger_path(self) -> Path:
+        """The SQLite ledger."""
+        return self.root / "ledger.sqlite"
+
+    @property
+    def server_dir(self) -> Path:
+        """State of the batch server."""
+        return self.root / "server"
+
+    @property
+    def cache_dir(self) -> Path:
+        """What may be deleted at any time."""
+        return self.root / "cache"
+
+    def run_dir(self, run: str) -> Path:
+        """A run's files: manifests, shards, raw results, outcomes. `run_lock` makes it."""
+        return self.root / "runs" / run
+
+    @contextmanager
+    def run_lock(self, run: str) -> Iterator[None]:
+        """Hold the run for this process; the lock ends with it, however it ends. Raises RunBusy at once.
+
+        The lock is the kernel's, on an open file: a process id left in the file by a crash means nothing.
+        """
+        handle = _lock(self.run_dir(run), run)
+        try:
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, str(os.getpid()).encode(), 0)
+            yield
+        finally:
+            with suppress(OSError):
+                os.ftruncate(handle, 0)
+            os.close(handle)
+
+
+def _lock(folder: Path, run: str) -> int:
+    """An open, locked `lock` file in `folder`."""
+    while True:
+        if not folder.is_dir():
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _sync(folder.parent)
+            _sync(folder.parent.parent)
+        path = folder / "lock"
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        except FileNotFoundError:  # the folder was deleted since
+            continue
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(handle, 20, 0).decode("ascii", "replace").strip()
+            os.close(handle)
+            raise RunBusy(
+                f"run {run} is being driven by process {holder or '(not known yet)'}",
+                hint="`bulkrate wait` follows it; or wait for it to end",
+            ) from None
+        # The one who held the lock may have deleted the file (`clean`): then this lock guards nothing.
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(handle), os.stat(path)):  # noqa: PTH116 - symmetric with fstat
+                return handle
+        os.close(handle)
+
+
+def _sync(folder: Path) -> None:
+    """Make the folder's entries last through a power cut."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,147 @@
+"""Opening a ledger: the engine, its pragmas, and the migrations when they are needed."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+
+from bulkrate.errors import LedgerError
+from bulkrate.ledger.tables import SCHEMA_VERSION, VERSION_TABLE
+
+# How long a writer waits for another one before it gives up.
+BUSY_TIMEOUT_S = 30
+
+# Execution option of connections that will write; SQLite then takes its write lock at BEGIN.
+WRITING = "bulkrate_writing"
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
+_MIGRATION_LOCK = 0x62756C6B  # a PostgreSQL advisory lock: any number that only we use
+
+
+def open_engine(url_or_path: str | Path) -> Engine:
+    """An engine on a ledger that is at this program's version. Raises LedgerError."""
+    url = _url(url_or_path)
+    engine = _engine(url)
+    try:
+        if _version(engine) != SCHEMA_VERSION:
+            _migrate(engine)
+    except DBAPIError as error:
+        engine.dispose()
+        raise LedgerError(
+            f"the ledger {url.render_as_string()} cannot be opened: {error.orig}",
+            hint="check that the folder exists, that you may write to it, and that the file is a ledger",
+        ) from None
+    except BaseException:
+        engine.dispose()
+        raise
+    return engine
+
+
+def _url(url_or_path: str | Path) -> URL:
+    if isinstance(url_or_path, Path) or "://" not in url_or_path:
+        return URL.create("sqlite", database=os.fspath(url_or_path))
+    try:
+        url = make_url(url_or_path)
+    except ArgumentError:
+        raise LedgerError(
+            "the ledger's URL cannot be read", hint="sqlite:///path or postgresql://user@host/database"
+        ) from None
+    if url.get_backend_name() == "sqlite" and not url.database:
+        raise LedgerError("a ledger in memory would be lost", hint="give the path of a file")
+    return url
+
+
+def _engine(url: URL) -> Engine:
+    try:
+        # Statement parameters hold the job: they stay out of error messages.
+        engine = create_engine(url, hide_parameters=True)
+    except (NoSuchModuleError, ModuleNotFoundError) as error:
+        raise LedgerError(
+            f"no driver for a ledger on {url.get_backend_name()}: {error}",
+            hint="SQLite needs nothing; PostgreSQL needs psycopg and a URL that begins postgresql+psycopg://",
+        ) from None
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _connect_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _connect_sqlite(connection: Any, _record: object) -> None:
+    # The driver's own transaction control begins too late: `_begin_sqlite` does it.
+    connection.isolation_level = None
+    connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000}")
+    connection.execute("PRAGMA foreign_keys = ON")
+    # FULL syncs the write-ahead log at every commit: what was committed survives a power cut.
+    connection.execute("PRAGMA synchronous = FULL")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A deferred transaction that reads, then writes, fails at once when another one wrote in between;
+    # an immediate one waits its turn.
+    writing = connection.get_execution_options().get(WRITING)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+
+def _version(engine: Engine) -> str | None:
+    with engine.connect() as connection:
+        return _version_seen(connection)
+
+
+def _version_seen(connection: Connection) -> str | None:
+    if not inspect(connection).has_table(VERSION_TABLE):
+        return None
+    version: str | None = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()
+    if version is not None and version > SCHEMA_VERSION:
+        raise LedgerError(
+            f"the ledger is at version {version}, newer than this program's {SCHEMA_VERSION}",
+            code="ledger_newer",
+            hint="upgrade bulkrate: pip install --upgrade bulkrate",
+        )
+    return version
+
+
+def _migrate(engine: Engine) -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    with _alone(engine) as connection:
+        # Another process may have done it while this one waited.
+        if _version_seen(connection) != SCHEMA_VERSION:
+            config.attributes["connection"] = connection
+            command.upgrade(config, SCHEMA_VERSION)
+
+
+@contextmanager
+def _alone(engine: Engine) -> Iterator[Connection]:
+    """A writing transaction that only one process has at a time, even on a ledger without a table."""
+    writer = engine.execution_options(**{WRITING: True})
+    if engine.dialect.name != "sqlite":
+        with writer.begin() as connection:
+            if engine.dialect.name == "postgresql":
+                connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
+            yield connection
+        return
+    # SQLite does not wait its turn when two connections turn a new file to WAL, so the folder is locked.
+    path = Path(engine.url.database or "").absolute()
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        raw = engine.raw_connection()
+        try:
+            raw.cursor().execute("PRAGMA journal_mode = WAL")
+        finally:
+            raw.close()
+        with writer.begin() as connection:
+            yield connection
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,159 @@
+"""The ledger's queries. Each takes a connection, so that it runs alone or inside a writing transaction."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, func, or_, select
+
+from bulkrate.core.run_states import RUN_TABLE
+from bulkrate.core.usage import Usage
+from bulkrate.core.vector import Balance, Vector
+from bulkrate.errors import LedgerError
+from bulkrate.ledger.blob import from_blob
+from bulkrate.ledger.records import (
+    BatchRecord,
+    EventRecord,
+    IntentRecord,
+    PartitionRecord,
+    RunRecord,
+    ShardRecord,
+    UsageRecord,
+)
+from bulkrate.ledger.tables import batches, events, intents, partitions, runs, shards, usage, vectors
+
+TOKENS = ("input_tokens", "output_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens")
+STATES = ("succeeded", "failed", "rejected", "pending")
+
+
+def one_run(connection: Connection, run: str) -> RunRecord | None:
+    row = connection.execute(select(runs).where(runs.c.id == run)).one_or_none()
+    return None if row is None else RunRecord(**row._mapping)
+
+
+def many_runs(
+    connection: Connection, *, job_name: str | None, job_key: str | None, unfinished: bool, limit: int | None
+) -> list[RunRecord]:
+    query = select(runs)
+    if job_name is not None:
+        query = query.where(runs.c.job_name == job_name)
+    if job_key is not None:
+        query = query.where(runs.c.job_key == job_key)
+    if unfinished:
+        query = query.where(runs.c.state.not_in(sorted(RUN_TABLE.final)))
+    return _newest_first(connection, query.limit(limit))
+
+
+def found_runs(connection: Connection, text: str) -> list[RunRecord]:
+    if not text:
+        return []
+    exact = one_run(connection, text)
+    if exact is not None:
+        return [exact]
+    query = select(runs).where(or_(runs.c.job_name == text, runs.c.id.startswith(text, autoescape=True)))
+    return _newest_first(connection, query)
+
+
+def _newest_first(connection: Connection, query: Select[Any]) -> list[RunRecord]:
+    rows = connection.execute(query.order_by(runs.c.created_at.desc(), runs.c.id))
+    return [RunRecord(**row._mapping) for row in rows]
+
+
+def all_partitions(connection: Connection, run: str) -> list[PartitionRecord]:
+    query = select(partitions).where(partitions.c.run == run).order_by(partitions.c.number)
+    return [_partition(row) for row in connection.execute(query)]
+
+
+def one_vector(connection: Connection, run: str, number: int) -> Vector:
+    query = select(vectors.c.content).where(vectors.c.run == run, vectors.c.number == number)
+    blob = connection.execute(query).scalar()
+    if blob is None:
+        raise missing("partition", run, number)
+    return from_blob(blob, run=run, number=number)
+
+
+def next_vector(connection: Connection, run: str, after: int) -> tuple[PartitionRecord, Vector] | None:
+    """The first partition with a number above `after`, and its vector as of the same moment."""
+    query = (
+        select(partitions, vectors.c.content)
+        .join(vectors, (vectors.c.run == partitions.c.run) & (vectors.c.number == partitions.c.number))
+        .where(partitions.c.run == run, partitions.c.number > after)
+        .order_by(partitions.c.number)
+        .limit(1)
+    )
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        return None
+    partition = _partition(row)
+    return partition, from_blob(row.content, run=run, number=partition.number)
+
+
+def run_balance(connection: Connection, run: str) -> Balance:
+    sums = [func.coalesce(func.sum(partitions.c[name]), 0) for name in STATES]
+    row = connection.execute(select(*sums).where(partitions.c.run == run)).one()
+    return Balance(*map(int, row))
+
+
+def all_shards(connection: Connection, run: str) -> list[ShardRecord]:
+    query = select(shards).where(shards.c.run == run).order_by(shards.c.number)
+    return [ShardRecord(**row._mapping) for row in connection.execute(query)]
+
+
+def one_shard(connection: Connection, run: str, number: int) -> ShardRecord:
+    query = select(shards).where(shards.c.run == run, shards.c.number == number)
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        raise missing("shard", run, number)
+    return ShardRecord(**row._mapping)
+
+
+def all_batches(connection: Connection, run: str) -> list[BatchRecord]:
+    query = select(batches).where(batches.c.run == run)
+    query = query.order_by(batches.c.shard, batches.c.seen_at, batches.c.provider, batches.c.id)
+    return [_batch(row) for row in connection.execute(query)]
+
+
+def all_intents(connection: Connection, run: str, *, open_only: bool) -> list[IntentRecord]:
+    query = select(intents).where(intents.c.run == run).order_by(intents.c.id)
+    if open_only:
+        query = query.where(intents.c.closed_at.is_(None))
+    return [IntentRecord(**row._mapping) for row in connection.execute(query)]
+
+
+def all_events(connection: Connection, run: str) -> list[EventRecord]:
+    query = select(events).where(events.c.run == run).order_by(events.c.id)
+    return [EventRecord(**row._mapping) for row in connection.execute(query)]
+
+
+def all_usage(connection: Connection, run: str) -> list[UsageRecord]:
+    query = select(usage).where(usage.c.run == run)
+    query = query.order_by(usage.c.shard, usage.c.model, usage.c.lane, usage.c.error)
+    return [_usage(row) for row in connection.execute(query)]
+
+
+def missing(what: str, run: str, number: int | None = None) -> LedgerError:
+    """The error for something that is not in the ledger."""
+    text = f"the ledger has no run {run}" if number is None else f"run {run} has no {what} {number}"
+    return LedgerError(text, code="ledger_missing")
+
+
+def _partition(row: Row[Any]) -> PartitionRecord:
+    return PartitionRecord(
+        run=row.run,
+        number=row.number,
+        first_row=row.first_row,
+        rows=row.rows,
+        balance=Balance(row.succeeded, row.failed, row.rejected, row.pending),
+    )
+
+
+def _batch(row: Row[Any]) -> BatchRecord:
+    fields = dict(row._mapping)
+    tokens = [fields.pop(name) for name in TOKENS]
+    return BatchRecord(**fields, usage=None if tokens[0] is None else Usage(*tokens))
+
+
+def _usage(row: Row[Any]) -> UsageRecord:
+    fields = dict(row._mapping)
+    tokens = [fields.pop(name) for name in TOKENS]
+    return UsageRecord(**fields, usage=Usage(*tokens))
