@@ -30,11 +30,11 @@ class Load:
 
     def pays_for_cache_writes(self, rate: Rate) -> bool:
         """Whether the input may be billed as cache writes, and those cost more than plain input."""
-        if rate.cache_write_mtok is None or rate.cache_write_mtok <= (rate.input_mtok or 0):
-            return False
-        if self.cache_writes is None:
-            return self.longest_input_tokens >= SHORTEST_CACHED_TOKENS
-        return self.cache_writes
+        possible = self.cache_writes
+        if possible is None:
+            possible = self.longest_input_tokens >= SHORTEST_CACHED_TOKENS
+        every: tuple[Rate | Step, ...] = (rate, *self.reachable(rate))
+        return possible and any(_input(each, True) > _input(each, False) for each in every)
 
 
 def ceiling(rate: Rate | None, load: Load) -> Decimal | None:
@@ -63,8 +63,11 @@ def ceiling(rate: Rate | None, load: Load) -> Decimal | None:
 
 
 def _input(rates: Rate | Step, cache_writes: bool) -> Decimal:
-    plain = rates.input_mtok or Decimal(0)
-    return max(plain, rates.cache_write_mtok or plain) if cache_writes else plain
+    # A cached read is cheaper nearly everywhere; there are price lists where it is not.
+    kinds = [rates.input_mtok, rates.cached_mtok]
+    if cache_writes:
+        kinds.append(rates.cache_write_mtok)
+    return max(kind or Decimal(0) for kind in kinds)
 
 
 def _output(rates: Rate | Step) -> Decimal:
