@@ -21,6 +21,7 @@ BUSY_TIMEOUT_S = 30
 # Execution option of connections that will write; SQLite then takes its write lock at BEGIN.
 WRITING = "bulkrate_writing"
 
+_URL_HINT = "give a file path, sqlite:////path, or postgresql://user@host/database"
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _MIGRATION_LOCK = 0x62756C6B  # a PostgreSQL advisory lock: any number that only we use
 
@@ -49,12 +50,13 @@ def _url(url_or_path: str | Path) -> URL:
         return URL.create("sqlite", database=os.fspath(url_or_path))
     try:
         url = make_url(url_or_path)
-    except ArgumentError:
-        raise LedgerError(
-            "the ledger's URL cannot be read", hint="sqlite:///path or postgresql://user@host/database"
-        ) from None
-    if url.get_backend_name() == "sqlite" and not url.database:
+    except (ArgumentError, ValueError):
+        raise LedgerError("the ledger's URL cannot be read", hint=_URL_HINT) from None
+    if url.drivername == "sqlite" and (not url.database or url.database == ":memory:"):
         raise LedgerError("a ledger in memory would be lost", hint="give the path of a file")
+    if url.drivername == "postgresql":
+        # What a bare URL means differs between versions of SQLAlchemy.
+        url = url.set(drivername="postgresql+psycopg")
     return url
 
 
@@ -64,9 +66,11 @@ def _engine(url: URL) -> Engine:
         engine = create_engine(url, hide_parameters=True)
     except (NoSuchModuleError, ModuleNotFoundError) as error:
         raise LedgerError(
-            f"no driver for a ledger on {url.get_backend_name()}: {error}",
-            hint="SQLite needs nothing; PostgreSQL needs psycopg and a URL that begins postgresql+psycopg://",
+            f"no driver for a ledger on {url.drivername}: {error}",
+            hint="SQLite needs nothing; PostgreSQL needs the package psycopg",
         ) from None
+    except ArgumentError:  # its message would show the URL
+        raise LedgerError("the ledger's URL cannot be used", hint=_URL_HINT) from None
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _connect_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
