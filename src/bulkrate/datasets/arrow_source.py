@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bulkrate.datasets.arrow_values import to_plain
+from bulkrate.datasets.arrow_values import is_plain, to_plain
 from bulkrate.datasets.block import Block, BlockBuilder, Problem
 from bulkrate.datasets.byte_stream import digest
 from bulkrate.errors import SourceError
@@ -179,5 +179,7 @@ def _rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
     names = batch.schema.names
     if not names:
         return [{} for _ in range(batch.num_rows)]
+    if all(is_plain(column.type) for column in batch.columns):
+        return batch.to_pylist()  # type: ignore[no-any-return]
     columns = [to_plain(column) for column in batch.columns]
     return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]

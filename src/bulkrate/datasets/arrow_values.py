@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["from_plain", "stored_type", "to_plain"]
+__all__ = ["from_plain", "is_plain", "stored_type", "to_plain"]
 
 
 def to_plain(array: pa.Array) -> list[Any]:
@@ -42,9 +42,11 @@ def to_plain(array: pa.Array) -> list[Any]:
         return _floats(array)
     if is_.is_timestamp(kind):
         # Without a zone the clock reading is UTC: no time zone database is needed to print it.
-        text = pc.strftime(array.cast(pa.timestamp(kind.unit)), format="%Y-%m-%dT%H:%M:%S")
+        text = _trim(pc.strftime(array.cast(pa.timestamp(kind.unit)), format="%Y-%m-%dT%H:%M:%S"))
         return (pc.binary_join_element_wise(text, "Z", "") if kind.tz else text).to_pylist()  # type: ignore[no-any-return]
-    if is_.is_date(kind) or is_.is_time(kind) or is_.is_decimal(kind):
+    if is_.is_time(kind):
+        return _trim(array.cast(pa.string())).to_pylist()  # type: ignore[no-any-return]
+    if is_.is_date(kind) or is_.is_decimal(kind):
         return array.cast(pa.string()).to_pylist()  # type: ignore[no-any-return]
     if is_.is_duration(kind):
         return array.cast(pa.int64()).to_pylist()  # type: ignore[no-any-return]
@@ -72,10 +74,17 @@ def to_plain(array: pa.Array) -> list[Any]:
     if is_.is_list(kind) or is_.is_large_list(kind):
         values, offsets = _children(array, array.values)
         return _with_nulls(array, [values[a:b] for a, b in pairwise(offsets)])
-    if _is_text(kind) or is_.is_integer(kind) or is_.is_boolean(kind) or is_.is_null(kind):
+    if is_plain(kind):
         return array.to_pylist()  # type: ignore[no-any-return]
     # Intervals, unions, list views: rare, and nothing writes them to Parquet. Text is readable.
     return [None if value is None else str(value) for value in array.to_pylist()]
+
+
+def _trim(clock: pa.Array) -> pa.Array:
+    """Without a fraction of a second that is zero: it would only cost tokens."""
+    import pyarrow.compute as pc
+
+    return pc.replace_substring_regex(clock, pattern=r"\.0+$", replacement="")
 
 
 def _floats(array: pa.Array) -> list[Any]:
@@ -116,6 +125,14 @@ def _name(key: Any) -> str:
     if isinstance(key, bool):
         return "true" if key else "false"
     return str(key)
+
+
+def is_plain(kind: pa.DataType) -> bool:
+    """Whether values of this type are the same in JSON."""
+    import pyarrow as pa
+
+    is_ = pa.types
+    return bool(_is_text(kind) or is_.is_integer(kind) or is_.is_boolean(kind) or is_.is_null(kind))
 
 
 def _is_binary(kind: pa.DataType) -> bool:

@@ -24,8 +24,12 @@ __all__ = ["JsonArraySource"]
 
 _BOM = b"\xef\xbb\xbf"
 _SPACE = b" \t\r\n"
-# Where the scanner stops: outside and inside of strings.
-_OUTSIDE = re.compile(rb'["\[\]{},]')
+_STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+# What the scanner steps over at once (an object without nesting, a string) or stops at; a quote alone
+# opens a string whose end is not in the buffer yet.
+_OUTSIDE = re.compile(
+    rb'\{[^{}\[\]"]*+(?:%(string)b[^{}\[\]"]*+)*+\}|%(string)b|["\[\]{},]' % {b"string": _STRING}, re.DOTALL
+)
 _INSIDE = re.compile(rb'["\\]')
 
 
@@ -100,6 +104,8 @@ def _elements(
             break
         buffer += chunk
         if first:
+            if len(buffer) < len(_BOM) and _BOM.startswith(buffer):
+                continue
             if buffer.startswith(_BOM):
                 del buffer[:3]
             if not buffer.strip(_SPACE):
@@ -125,6 +131,8 @@ def _elements(
                     at += 1
                 else:
                     in_string = False
+            elif len(mark) > 1:
+                continue
             elif mark == b'"':
                 in_string = True
             elif mark in b"[{":
@@ -150,7 +158,8 @@ def _elements(
             line += buffer.count(b"\n")
             buffer.clear()
         elif len(buffer) > max_element_bytes:
-            skipping = skipping or line
+            blank = len(buffer) - len(buffer.lstrip(_SPACE))
+            skipping = skipping or line + buffer.count(b"\n", 0, blank)
             line += buffer.count(b"\n", 0, at)
             del buffer[:at]
             at = 0

@@ -7,7 +7,7 @@ white space). A name that occurs twice in an object keeps its last value, as JSO
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -130,28 +130,35 @@ def limits(row: dict[str, Any], line: bytes) -> Problem | None:
 
     orjson reads such an integer as a float, which would change a row silently (an id, most likely).
     """
-    level: list[Any] = [row]
-    depth = 1
-    huge = False
-    while level:
-        below: list[Any] = []
-        for container in level:
-            values = container.values() if type(container) is dict else container
-            if _PLAIN.issuperset(map(type, values)):
-                continue
-            for value in values:
-                kind = type(value)
-                if kind is float:
-                    huge = huge or not -(2.0**63) < value < 2.0**63
-                elif kind is dict or kind is list:
-                    below.append(value)
-        level = below
-        depth += 1
-        if level and depth > MAX_DEPTH:
-            return Problem("too_deep", f"nested deeper than {MAX_DEPTH} levels")
-    if huge and _has_huge_integer(line):
+    found = _beyond(row.values(), MAX_DEPTH - 1)
+    if found == _TOO_DEEP:
+        return Problem("too_deep", f"nested deeper than {MAX_DEPTH} levels")
+    if found == _HUGE and _has_huge_integer(line):
         return Problem("number_out_of_range", "an integer does not fit 64 bits and would lose digits")
     return None
+
+
+_HUGE, _TOO_DEEP = 1, 2
+
+
+def _beyond(values: Iterable[Any], levels: int) -> int:
+    """_TOO_DEEP: more than `levels` levels lie below. _HUGE: a float is as large as a lost integer. Or 0."""
+    found = 0
+    for value in values:
+        kind = type(value)
+        if kind is str or kind is int:
+            continue
+        if kind is float:
+            if not -9223372036854775808.0 < value < 9223372036854775808.0:
+                found = _HUGE
+        elif kind is dict or kind is list:
+            if not levels:
+                return _TOO_DEEP
+            below = _beyond(value.values() if kind is dict else value, levels - 1)
+            if below == _TOO_DEEP:
+                return _TOO_DEEP
+            found = below or found
+    return found
 
 
 def _has_huge_integer(line: bytes) -> bool:
