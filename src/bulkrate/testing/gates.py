@@ -19,12 +19,17 @@ if TYPE_CHECKING:
 T = TypeVar("T", bound=Response)
 
 
+class _CallerGone(Exception):
+    """The caller of an unanswered call hung up."""
+
+
 class Gates:
     """Counts what happens, and lets calls wait. Belongs to the server's event loop.
 
     Events are ``<operation>_<phase>`` with the phases, in order: ``arrived`` (the request is complete),
     ``held`` or ``unanswered`` (if a fault stops it, before or after the effect), ``done`` (the effect is
-    recorded), ``answered`` (the answer is about to be sent).
+    recorded), ``answered`` (the answer is about to be sent; a refusal is one too), or ``gone`` (a caller
+    that was left without an answer hung up).
     """
 
     def __init__(self, state: ProviderState) -> None:
@@ -38,28 +43,26 @@ class Gates:
     ) -> Response:
         """Do ``effect`` and give its response, unless a fault of ``operation`` stops it on the way.
 
-        The request's body must have been read. An effect that raises is not done, and counts as answered.
+        The request's body must have been read. An effect that raises is answered but not done.
         """
         self._happened(f"{operation}_arrived")
         fault = self._state.call_fault(operation)
-        if (
-            fault is not None
-            and fault.word("when") == "before"
-            and await self._stop(operation, fault, request)
-        ):
-            return Response(status_code=503)
+        when = None if fault is None else fault.word("when")
         try:
+            if fault is not None and when == "before":
+                await self._stop(operation, fault, request)
             made = effect()
             response: Response = await made if isinstance(made, Awaitable) else made
             self._happened(f"{operation}_done")
-            if (
-                fault is not None
-                and fault.word("when") == "after"
-                and await self._stop(operation, fault, request)
-            ):
-                return Response(status_code=503)
-        finally:
+            if fault is not None and when == "after":
+                await self._stop(operation, fault, request)
+        except _CallerGone:
+            self._happened(f"{operation}_gone")
+            return Response(status_code=503)  # nobody reads it
+        except BaseException:
             self._happened(f"{operation}_answered")
+            raise
+        self._happened(f"{operation}_answered")
         return response
 
     async def wait(self, event: str, count: int = 1) -> int:
@@ -95,16 +98,16 @@ class Gates:
             if name == event and self.events[event] >= count and not future.done():
                 future.set_result(self.events[event])
 
-    async def _stop(self, operation: str, fault: Fault, request: Request) -> bool:
-        """Hold the call, or leave it unanswered; true when nobody is there to answer any more."""
+    async def _stop(self, operation: str, fault: Fault, request: Request) -> None:
+        """Hold the call until it is released, or leave it unanswered until its caller is gone."""
         if fault.name.startswith("hold_"):
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._held.append((operation, future))
             self._happened(f"{operation}_held")
             await future
-            return False
+            return
         self._happened(f"{operation}_unanswered")
         # The body has been read, so the next message is the end of the connection.
         while (await request.receive())["type"] != "http.disconnect":
             pass
-        return True
+        raise _CallerGone

@@ -1,4 +1,8 @@
-"""Fixtures for pytest. Load them with ``pytest_plugins = ["bulkrate.testing.pytest_plugin"]``."""
+"""Fixtures for pytest. Load them with ``pytest_plugins = ["bulkrate.testing.pytest_plugin"]``.
+
+The names of the fixture types may be imported from here too, before or after pytest loads the plugin:
+PYTEST_DONT_REWRITE keeps pytest from complaining about that (there are no asserts to rewrite).
+"""
 
 from __future__ import annotations
 
