@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from bulkrate.tokens.counter import Method
@@ -41,4 +42,4 @@ class BytesEstimate:
 
     def _tokens(self, text: str) -> int:
         size_bytes = len(text) if text.isascii() else len(text.encode())
-        return -int(-size_bytes // self.bytes_per_token)
+        return math.ceil(size_bytes / self.bytes_per_token)

@@ -25,44 +25,48 @@ def read_metadata(path: Path) -> dict[str, Any]:
     does.
     """
     with path.open("rb") as file:
-        if file.read(4) != b"GGUF":
+        header = _Header(file, size=path.stat().st_size)
+        if header.left < 4 or header.read(4) != b"GGUF":
             raise GGUFError(f"{path.name} is not a GGUF file")
-        version = _scalar(file, "I")
+        version = header.scalar("I")
         if version not in (2, 3):
             raise GGUFError(f"{path.name} is GGUF version {version}; 2 and 3 are known")
-        _scalar(file, "Q")  # tensors, whose table follows the pairs
-        pairs = _scalar(file, "Q")
-        return {_string(file): _value(file, _scalar(file, "I")) for _ in range(pairs)}
+        header.scalar("Q")  # tensors, whose table follows the pairs
+        pairs = header.scalar("Q")
+        return {header.string(): header.value(header.scalar("I")) for _ in range(pairs)}
 
 
-def _value(file: BinaryIO, kind: int) -> Any:
-    if kind == _STRING:
-        return _string(file)
-    if kind == _ARRAY:
-        item_kind, length = _scalar(file, "I"), _scalar(file, "Q")
-        if item_kind in _SCALARS:
-            return list(_unpack(file, f"<{length}{_SCALARS[item_kind]}"))
-        return [_value(file, item_kind) for _ in range(length)]
-    if kind not in _SCALARS:
-        raise GGUFError(f"value type {kind} is not in the specification")
-    return _scalar(file, _SCALARS[kind])
+class _Header:
+    """A file read from its start, which never asks for more than the file has: lengths in it may be wrong."""
 
+    def __init__(self, file: BinaryIO, *, size: int) -> None:
+        self._file = file
+        self.left = size
 
-def _string(file: BinaryIO) -> str:
-    length = _scalar(file, "Q")
-    data = file.read(length)
-    if len(data) < length:
-        raise GGUFError("the file ends inside its header")
-    return data.decode("utf-8")
+    def read(self, size: int) -> bytes:
+        if size > self.left:
+            raise GGUFError("the file ends inside its header")
+        self.left -= size
+        return self._file.read(size)
 
+    def scalar(self, code: str) -> Any:
+        return self._items(code, 1)[0]
 
-def _scalar(file: BinaryIO, code: str) -> Any:
-    return _unpack(file, "<" + code)[0]
+    def string(self) -> str:
+        return self.read(self.scalar("Q")).decode("utf-8")
 
+    def value(self, kind: int) -> Any:
+        if kind == _STRING:
+            return self.string()
+        if kind == _ARRAY:
+            item_kind, length = self.scalar("I"), self.scalar("Q")
+            if item_kind in _SCALARS:
+                return list(self._items(_SCALARS[item_kind], length))
+            return [self.value(item_kind) for _ in range(length)]
+        if kind not in _SCALARS:
+            raise GGUFError(f"value type {kind} is not in the specification")
+        return self.scalar(_SCALARS[kind])
 
-def _unpack(file: BinaryIO, layout: str) -> tuple[Any, ...]:
-    size = struct.calcsize(layout)
-    data = file.read(size)
-    if len(data) < size:
-        raise GGUFError("the file ends inside its header")
-    return struct.unpack(layout, data)
+    def _items(self, code: str, length: int) -> tuple[Any, ...]:
+        data = self.read(length * struct.calcsize("<" + code))
+        return struct.unpack(f"<{length}{code}", data)
