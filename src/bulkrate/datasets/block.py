@@ -5,19 +5,11 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, overload
+from typing import Any, overload
+
+from bulkrate.core.problem import Problem
 
 __all__ = ["Block", "BlockBuilder", "Places", "Problem"]
-
-
-class Problem(NamedTuple):
-    """Why one row could not be read. `code` is for programs, `message` one sentence for people.
-
-    Neither holds any content of the row.
-    """
-
-    code: str
-    message: str
 
 
 class Places(Sequence[str]):

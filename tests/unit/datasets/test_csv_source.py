@@ -50,7 +50,9 @@ def test_a_quote_that_never_ends_names_the_line_where_it_began(read, write):
 
 
 def test_messages_hold_no_content(read, write):
-    path = write("t.csv", b'id,text\nsecret,secret,secret\nsecret,"secret"secret\nsecret,\xffsecret\nx,"secret')
+    path = write(
+        "t.csv", b'id,text\nsecret,secret,secret\nsecret,"secret"secret\nsecret,\xffsecret\nx,"secret'
+    )
     assert not [message for message in read(path).messages if "secret" in message]
 
 

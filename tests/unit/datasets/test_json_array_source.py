@@ -15,7 +15,9 @@ ROWS = [{"a": 1}, {"b": [1, {"c": '}],{"'}], "d": "\\"}, {}, {"e": "line\nend", 
 @pytest.mark.parametrize("indent", [None, 2])
 @pytest.mark.parametrize("chunk_bytes", [1, 2, 5, 1 << 20])
 def test_an_array_gives_its_items(read, write, indent, chunk_bytes):
-    path = write("t.json", ("\ufeff \n" + json.dumps(ROWS, indent=indent, ensure_ascii=False) + " \n\n").encode())
+    path = write(
+        "t.json", ("\ufeff \n" + json.dumps(ROWS, indent=indent, ensure_ascii=False) + " \n\n").encode()
+    )
     assert read(JsonArraySource([path], ["t.json"], chunk_bytes=chunk_bytes), size=3).rows == ROWS
     assert read(path).rows == ROWS
 
