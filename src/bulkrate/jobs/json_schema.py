@@ -1,0 +1,23 @@
+"""Is this a JSON Schema that answers can be checked against on our side, without the network?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def check_json_schema(schema: Mapping[str, Any]) -> None:
+    """Raise ValueError, with a sentence that follows "the schema", when it cannot be used."""
+    import jsonschema_rs
+
+    try:
+        jsonschema_rs.validator_for(dict(schema), retriever=_no_network)
+    except jsonschema_rs.ValidationError as error:
+        where = "/".join(str(step) for step in error.instance_path) or "the top level"
+        raise ValueError(f"is not a valid JSON Schema, at {where}: {error.message}") from None
+    except jsonschema_rs.ReferencingError as error:
+        raise ValueError(f"is not a usable JSON Schema: {error}") from None
+
+
+def _no_network(uri: str) -> Any:
+    raise ValueError(f"{uri} lies outside the schema; put what it refers to under $defs")

@@ -1,0 +1,91 @@
+"""Job files and mappings in, `Job` objects or one complete complaint out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from bulkrate.errors import JobError
+from bulkrate.jobs.document import Defect, Document, read_document
+from bulkrate.jobs.messages import defects_of, job_error
+from bulkrate.jobs.spec import Job
+
+_LINES_SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst")
+
+
+def load_job(path: str | Path) -> Job:
+    """Read a job file (`*.bulk.yaml`, `.yaml`, `.yml` or `.json`).
+
+    Raises `JobError` with all problems found, one `file:line: field: what is wrong` per line.
+    """
+    file = Path(path)
+    return _load(read_document(file, str(path)), file.parent.absolute())
+
+
+def load_job_mapping(data: Mapping[str, Any], base: str | Path | None = None) -> Job:
+    """A job from plain data. `base` is the folder relative paths start from (None: the current one)."""
+    folder = Path.cwd() if base is None else Path(base).absolute()
+    return _load(Document(dict(data)), folder)
+
+
+def openai_batch_job(path: str | Path, model: str | None = None) -> Job:
+    """An OpenAI batch file as a job by itself: named after the file, the answers beside it.
+
+    `model` is a `provider/model` that answers instead of provider `openai` and the model each line names.
+    """
+    file = Path(path)
+    name = file.name
+    for suffix in _LINES_SUFFIXES:
+        name = name.removesuffix(suffix)
+    data: dict[str, Any] = {"name": job_name(name), "source": {"path": file.name, "format": "jsonl"}}
+    if model is not None:
+        data["model"] = model
+    # A file name is not a pattern: its own brackets and stars mean themselves.
+    data["source"]["path"] = re.sub(r"([*?[])", r"[\1]", file.name)
+    return load_job_mapping(data, file.parent)
+
+
+def job_name(text: str) -> str:
+    """The nearest allowed job name."""
+    name = re.sub(r"[^a-z0-9_-]+", "-", text.lower()).strip("-_")[:64]
+    return name or "job"
+
+
+def job_schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of a job file, for editors."""
+    schema = Job.model_json_schema(mode="validation")
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    return schema
+
+
+def _load(document: Document, base: Path) -> Job:
+    from bulkrate.jobs.compiled import template_defects
+
+    data = document.data
+    if not isinstance(data, Mapping):
+        what = "is empty" if data is None else "must be a list of fields, `name: value`"
+        raise JobError(
+            f"{document.at(document.line_of(()))}the job {what}", hint="`bulkrate init` writes an example"
+        )
+    defects = list(document.defects)
+    job: Job | None = None
+    if "base" in data:
+        defects.append(Defect(("base",), document.line_of(("base",)), "there is no such field"))
+    try:
+        job = Job.model_validate({**data, "base": base})
+    except ValidationError as error:
+        known = {defect.place for defect in defects}
+        found = defects_of(error, document, Job)
+        defects += [defect for defect in found if defect.place not in known]
+    except (TypeError, RecursionError) as error:
+        raise JobError(f"{document.at(None)}cannot be understood: {error}") from None
+    if job is not None:
+        job._origin = document
+        defects += template_defects(job)
+    if job is None or defects:
+        raise job_error(document, defects)
+    return job

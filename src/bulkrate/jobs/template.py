@@ -1,0 +1,214 @@
+"""From a row to the strings that differ: the job's templates, compiled once per run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from bulkrate.core.problem import Problem
+from bulkrate.core.request import DocumentPart, ImagePart, Message, Part, Request, TextPart, has_hole, hole
+from bulkrate.jobs.compiled import (
+    ROW,
+    URLS,
+    Slot,
+    blank_groups,
+    compile_templates,
+    origin_of,
+    texts_of,
+)
+from bulkrate.jobs.document import Place, written
+from bulkrate.jobs.environment import NotText, Null, NullWritten, guarded
+from bulkrate.jobs.messages import job_error
+from bulkrate.jobs.openai_lines import is_blank, line_body, parse_body
+from bulkrate.jobs.spec import Job, RequestSpec
+
+_PLAIN = frozenset({str, int, float, bool})
+_SHOWABLE = re.compile(r"""[A-Za-z_][\w.]*(?:\[["'][\w .-]+["']\])?""")
+_MARKS = Problem(
+    "forbidden_character", "private-use characters (U+F8FF U+E0B0), which Bulkrate keeps for itself"
+)
+
+
+class RowTemplate:
+    """A job's request with holes, and the strings that fill them for a row.
+
+    `request` is the neutral request with `hole(n)` where rows differ and everything constant rendered.
+    `columns` are the columns the templates name; with `whole_row` they also read the row as a whole
+    (`{{ row | tojson }}`). Pickled as the job and compiled again on the other side.
+    """
+
+    request: Request
+    columns: frozenset[str]
+    whole_row: bool
+
+    def __init__(self, job: Job) -> None:
+        if job.request is None:
+            raise ValueError("a job without a request section has no templates")
+        self._job = job
+        self._spec = job.request
+        compiled = compile_templates(job, job.request)
+        if compiled.defects:
+            raise job_error(origin_of(job), compiled.defects)
+        self._slots = compiled.slots
+        self._constants = compiled.constants
+        self._render = compiled.environment.render_template
+        self._holes = {slot.text.place: number for number, slot in enumerate(self._slots)}
+        self._urls = [number for number, slot in enumerate(self._slots) if slot.text.is_url]
+        self._prompts = blank_groups(job.request, self._holes, self._constants)
+        self._texts = self._chat()
+        self.columns = frozenset(
+            column for slot in self._slots for column in (*slot.columns, *slot.row_columns)
+        )
+        self.whole_row = any(slot.whole_row for slot in self._slots)
+        self.request = self.request_for([hole(number) for number in range(len(self._slots))])
+
+    def __reduce__(self) -> tuple[type[RowTemplate], tuple[Job]]:
+        return RowTemplate, (self._job,)
+
+    def render(self, row: Mapping[str, Any]) -> list[str] | Problem:
+        """The hole values of a row, or why it cannot be sent."""
+        values: list[str] = []
+        for slot in self._slots:
+            context: dict[str, Any] = {}
+            null: Null | None = None
+            try:
+                for column in slot.columns:
+                    value = row.get(column)
+                    if type(value) in _PLAIN:
+                        context[column] = value
+                    elif value is not None or column in row:
+                        null = null or Null()
+                        context[column] = guarded(value, null)
+                if slot.whole_row or slot.row_columns:
+                    null = null or Null()
+                    context[ROW] = _row_as_value(slot, row, null)
+                text = self._render(slot.name, **context)
+            except Exception as error:
+                return _problem(error, slot, null)
+            if null is not None and null.written:
+                return _null_problem(slot)
+            if has_hole(text):
+                return _MARKS
+            values.append(text)
+        for group in self._prompts:
+            if all(not values[number].strip() for number in group):
+                return Problem("empty_prompt", "the prompt is empty")
+        for number in self._urls:
+            if not values[number].startswith(URLS):
+                where = written(self._slots[number].text.place)
+                return Problem("bad_url", f"{where} is not an https: or data: URL")
+        return values
+
+    def texts(self, values: Sequence[str]) -> list[tuple[str, str]]:
+        """(role, text) of each turn of the chat, for counting tokens."""
+        return [
+            (role, "".join([piece if isinstance(piece, str) else values[piece] for piece in pieces]))
+            for role, pieces in self._texts
+        ]
+
+    def request_for(self, values: Sequence[str]) -> Request:
+        """The whole request of one row, without the short cut through holes."""
+        spec = self._spec
+
+        def text_at(place: Place) -> str:
+            number = self._holes.get(place)
+            return self._constants[place] if number is None else values[number]
+
+        return Request(
+            model=spec.model_name,
+            messages=_messages(spec, text_at),
+            tools=spec.functions,
+            output=spec.answer,
+            max_output_tokens=spec.max_output_tokens,
+            temperature=spec.temperature,
+            top_p=spec.top_p,
+            seed=spec.seed,
+            stop=spec.stop or (),
+            reasoning=spec.reasoning,
+            extra=spec.extra,
+        )
+
+    def _chat(self) -> list[tuple[str, list[str | int]]]:
+        turns: dict[int, tuple[str, list[str | int]]] = {}
+        for text in texts_of(self._spec):
+            if not text.is_url:
+                _, pieces = turns.setdefault(text.message, (text.role, []))
+                pieces.append(self._holes.get(text.place, self._constants.get(text.place, "")))
+        return list(turns.values())
+
+
+class LineTemplate:
+    """For a source that is an OpenAI batch file: each row is its own request."""
+
+    def __init__(self, job: Job) -> None:
+        self._model = job.model_name
+
+    def request_for_row(self, row: Mapping[str, Any]) -> Request | Problem:
+        """The request of a line (`custom_id`, `method`, `url`, `body`), or why it cannot be sent."""
+        try:
+            body = line_body(row)
+            request = parse_body(body, row["url"], model=self._model)
+            text = orjson.dumps(body).decode()
+        except (ValueError, TypeError) as error:
+            return Problem("bad_request_line", str(error))
+        if has_hole(text):
+            return _MARKS
+        if request.kind == "chat" and all(is_blank(message) for message in request.messages):
+            return Problem("empty_prompt", "the prompt is empty")
+        return request
+
+
+def _messages(spec: RequestSpec, text_at: Any) -> tuple[Message, ...]:
+    if spec.messages is None:
+        turns = [] if spec.system is None else [Message("system", text_at(("request", "system")))]
+        return (*turns, Message("user", text_at(("request", "prompt"))))
+    messages: list[Message] = []
+    for number, message in enumerate(spec.messages):
+        place = ("request", "messages", number, "content")
+        if isinstance(message.content, str):
+            messages.append(Message(message.role, text_at(place)))
+            continue
+        parts: list[Part] = []
+        for index, part in enumerate(message.content):
+            if part.image is not None:
+                parts.append(ImagePart(text_at((*place, index, "image")), part.detail))
+            elif part.document is not None:
+                parts.append(DocumentPart(text_at((*place, index, "document")), part.name))
+            else:
+                parts.append(TextPart(text_at((*place, index, "text"))))
+        messages.append(Message(message.role, tuple(parts)))
+    return tuple(messages)
+
+
+def _row_as_value(slot: Slot, row: Mapping[str, Any], null: Null) -> dict[str, Any]:
+    names = row.keys() if slot.whole_row else [name for name in slot.row_columns if name in row]
+    return {name: guarded(row[name], null) for name in names}
+
+
+def _null_problem(slot: Slot) -> Problem:
+    names = ", ".join(f"`{name}`" for name in (*slot.columns, *slot.row_columns)) or "the row"
+    return Problem("null_value", f"{written(slot.text.place)} writes out a null (it reads {names})")
+
+
+def _problem(error: Exception, slot: Slot, null: Null | None) -> Problem:
+    """Why a row could not be rendered, in words that hold nothing of the row or the prompt."""
+    from minijinja import TemplateError
+
+    where = written(slot.text.place)
+    if isinstance(error, NullWritten) or (null is not None and null.written):
+        return _null_problem(slot)
+    if isinstance(error, NotText):
+        return Problem("template_error", f"{where} reads a column that holds bytes, not text")
+    if not isinstance(error, TemplateError):
+        return Problem("template_error", f"{where} cannot be rendered ({type(error).__name__})")
+    line = f"line {error.line} of " if error.line is not None else ""
+    if error.kind == "UndefinedError":
+        start, end = error.range or (0, 0)
+        expression = slot.text.source.encode()[start:end].decode(errors="replace")
+        name = f"`{expression}`" if _SHOWABLE.fullmatch(expression) else "a value"
+        return Problem("undefined_column", f"{line}{where}: {name} is not in this row")
+    what = re.sub(r"(?<!^)(?=[A-Z])", " ", error.kind).lower()
+    return Problem("template_error", f"{line}{where}: {what}")
