@@ -6,6 +6,7 @@
     ├── SourceChanged                      the source is not what was assembled
     ├── ConfigError                        keys, URLs, missing extras
     ├── LedgerError                        the ledger cannot be opened, or is newer than this program
+    ├── RowsRejected              exit 1   rows that cannot be sent, and the job wants none
     ├── RunBusy                   exit 3   another process drives this run
     ├── NotFinished               exit 3   time is up, the work goes on
     ├── Refused                   exit 4   over the cost limit, or not approved
@@ -35,6 +36,7 @@ __all__ = [
     "QuotaError",
     "Refused",
     "RequestRefused",
+    "RowsRejected",
     "RunBusy",
     "SourceChanged",
     "SourceError",
@@ -86,6 +88,13 @@ class LedgerError(BulkrateError):
     """The ledger cannot be opened, or was written by a newer version."""
 
     default_code = "ledger"
+
+
+class RowsRejected(BulkrateError):
+    """Some rows cannot be sent, and the job says `on_rejected: fail`."""
+
+    exit_code = 1
+    default_code = "rows_rejected"
 
 
 class RunBusy(BulkrateError):

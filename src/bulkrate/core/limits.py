@@ -9,9 +9,9 @@ from dataclasses import dataclass
 class Limits:
     """Bounds of one provider and model on the batch lane.
 
-    `queued_tokens` is the most prompt tokens that may wait at once (None: not known). The last four
-    times describe the submit protocol: how long an upload and a create call may take, how far a listing may lag, and how far
-    clocks may disagree.
+    `queued_tokens` is the most prompt tokens that may wait at once (None: not known). The last four times
+    describe the submit protocol: how long an upload and a create call may take, how far a listing may lag,
+    and how far clocks may disagree.
     """
 
     requests: int = 50_000

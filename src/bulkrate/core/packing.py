@@ -31,8 +31,8 @@ def pack(
     """Fill shards with `rows` of (row number, body bytes, prompt tokens), in order.
 
     A shard closes when the next row would put it over the count, the file size, or `max_tokens` (the known
-    token queue; None: no bound). `envelope_bytes` is what the dialect puts around a body. A single row over a bound gets a shard of its own: the check step has
-    already rejected what could never be sent.
+    token queue; None: no bound). `envelope_bytes` is what the dialect puts around a body. A single row over
+    a bound gets a shard of its own: the check step has already rejected what could never be sent.
     """
     bound = max_tokens if max_tokens is not None else limits.queued_tokens
     shard = Packed()

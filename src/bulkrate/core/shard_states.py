@@ -119,6 +119,7 @@ class ShardView:
     number: int
     state: ShardState
     tokens: int
+    requests: int = 1
     not_before_at: datetime | None = None
     create_began_at: datetime | None = None
     looked_at: datetime | None = None
@@ -178,9 +179,10 @@ def _before_create(shard: ShardView, situation: Situation, tokens: int, batches:
     if not situation.submitting:
         return None
     limit = situation.queued_tokens
-    if limit is not None and shard.tokens > limit:
+    if limit is not None and shard.tokens > limit and shard.requests > 1:
         return Effect.SUPERSEDE
-    if limit is not None and tokens + shard.tokens > limit:
+    # A single request over the limit goes when nothing else waits: the provider has the last word.
+    if limit is not None and batches and tokens + shard.tokens > limit:
         return None
     if situation.batches_in_flight is not None and batches >= situation.batches_in_flight:
         return None

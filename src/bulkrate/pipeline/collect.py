@@ -1,0 +1,278 @@
+"""Collect: result files onto the disk as they came, then into outcomes, then into the ledger.
+
+The order is the guarantee: raw file, sync, outcomes file, sync, one ledger transaction. A crash anywhere
+before the transaction repeats the step; a decoder bug never costs a paid answer, because `decode` reads from
+the raw files again (`recollect`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import orjson
+import zstandard
+
+from bulkrate.core.answer import Check, checker
+from bulkrate.core.outcome import ErrorClass, Outcome
+from bulkrate.core.reconcile import BatchEnd, Reconciliation
+from bulkrate.core.retry import resend_reason
+from bulkrate.core.shard_states import ShardEvent
+from bulkrate.core.usage import NONE, Usage
+from bulkrate.core.vector import RowState, Vector, settle_alias
+from bulkrate.errors import QuotaError, Unreachable
+from bulkrate.ledger.records import BatchRecord, ShardRecord, UsageRecord
+from bulkrate.pipeline.context import RunContext
+from bulkrate.pipeline.durable import whole_file
+from bulkrate.pipeline.run_folder import write_outcomes
+from bulkrate.pipeline.submit import wait_after_failure
+from bulkrate.providers.provider import ResultFile
+from bulkrate.signals import signal
+
+_READ_BYTES = 1 << 20
+KINDS = ("output", "error")
+# Batch errors that say nothing against the requests.
+_PASSING_CODES = frozenset({"server_error", "internal_error", "internal_server_error"})
+
+
+async def land(context: RunContext, shard: ShardRecord) -> None:
+    """Download the batch's result files, whole and synced, before anything reads them."""
+    batch = batch_of(context, shard)
+    try:
+        for kind, file_id in orjson.loads(batch.results_json):
+            signal("download.before")
+            with whole_file(context.folder.raw_path(shard.number, kind)) as part, part.open("wb") as file:
+                with zstandard.ZstdCompressor(level=3).stream_writer(file) as packed:
+                    async for chunk in context.connection.download(ResultFile(kind, file_id)):
+                        packed.write(chunk)
+            signal("download.after")
+    except (Unreachable, QuotaError) as error:
+        wait_after_failure(context, shard.number, error.retry_after_s)
+        return
+    with context.ledger.transaction("results_landed") as tx:
+        tx.move_shard(shard.run, shard.number, ShardEvent.RESULTS_LANDED, context.clock.now())
+    context.failures.pop(shard.number, None)
+
+
+def batch_of(context: RunContext, shard: ShardRecord) -> BatchRecord:
+    """The batch a shard was submitted as."""
+    for batch in context.ledger.batches(shard.run):
+        if batch.id == shard.batch_id:
+            return batch
+    raise AssertionError(f"shard {shard.number} has no batch record")
+
+
+def result_lines(context: RunContext, shard: int, kind: str) -> Iterator[bytes]:
+    """The landed lines of a result file, without line ends; blank ones are left out."""
+    path = context.folder.raw_path(shard, kind)
+    if not path.exists():
+        return
+    rest = b""
+    with path.open("rb") as file, zstandard.ZstdDecompressor().stream_reader(file) as stream:
+        while chunk := stream.read(_READ_BYTES):
+            *lines, rest = (rest + chunk).split(b"\n")
+            yield from filter(bytes.strip, lines)
+    if rest.strip():
+        yield rest
+
+
+@dataclass(slots=True)
+class Decoded:
+    """A shard's outcomes by request number, and what did not fit."""
+
+    outcomes: list[Outcome]
+    strangers: int
+    repeats: int
+    unreadable: int
+
+
+def decode(context: RunContext, shard: ShardRecord, batch: BatchRecord) -> Decoded:
+    """Reconcile the landed lines of a shard with what was sent. Pure apart from reading the files."""
+    found = Reconciliation(shard.run, shard.number, shard.requests)
+    check = checker(context.output)
+    for kind in KINDS:
+        for line in result_lines(context, shard.number, kind):
+            decoded = context.wire.decode(line, context.output)
+            if decoded is None:
+                found.unreadable += 1
+            else:
+                found.add(decoded.custom_id, _checked(decoded.outcome, check))
+    end = shard.end or BatchEnd.COMPLETED
+    outcomes = found.finish(end, shard.note if end is BatchEnd.FAILED else None)
+    if end is BatchEnd.FAILED:
+        _spare_the_innocent(outcomes, batch)
+    return Decoded(outcomes, found.strangers, found.repeats, found.unreadable)
+
+
+def _checked(outcome: Outcome, check: Check) -> Outcome:
+    if outcome.error is not None or outcome.text is None:
+        return outcome
+    reason = check(outcome.text)
+    if reason is None:
+        return outcome
+    return Outcome(
+        ErrorClass.INVALID_OUTPUT,
+        reason,
+        outcome.text,
+        outcome.finish_reason,
+        outcome.model,
+        outcome.usage,
+    )
+
+
+def _spare_the_innocent(outcomes: list[Outcome], batch: BatchRecord) -> None:
+    """Send again what did nothing wrong: a refused batch may name the lines at fault, or blame the server."""
+    problems = orjson.loads(batch.problems_json) if batch.problems_json else []
+    named = {line: f"{code}: {message}" for code, message, line in problems if line}
+    passing = all(code in _PASSING_CODES for code, _, _ in problems)
+    if not named and not passing:
+        return
+    for number, outcome in enumerate(outcomes):
+        if outcome.error is not ErrorClass.BAD_REQUEST:
+            continue
+        if number + 1 in named:
+            outcomes[number] = Outcome(ErrorClass.BAD_REQUEST, named[number + 1])
+        else:
+            said = "another row made the provider refuse the batch" if named else "the batch failed"
+            outcomes[number] = Outcome(ErrorClass.TRANSIENT, said)
+
+
+def collect(context: RunContext, shard: ShardRecord, *, cancelling: bool) -> None:
+    """Decode a landed shard and record it: outcomes file, then one transaction for everything else."""
+    batch = batch_of(context, shard)
+    decoded = decode(context, shard, batch)
+    record_outcomes(context, shard, decoded.outcomes)
+    vectors: dict[int, Vector] = {}
+    apply_outcomes(context, shard, decoded.outcomes, vectors, cancelling=cancelling)
+    settle(context, vectors)
+    usage = usage_records(shard, decoded.outcomes, batch)
+    oddities = {
+        name: count for name in ("strangers", "repeats", "unreadable") if (count := getattr(decoded, name))
+    }
+    with context.ledger.transaction("collected") as tx:
+        at = context.clock.now()
+        for number, vector in vectors.items():
+            tx.save_vector(shard.run, number, vector)
+        tx.put_usage(usage)
+        tx.move_shard(shard.run, shard.number, ShardEvent.COLLECTED, at, oddities or None, collected_at=at)
+    context.on_change()
+
+
+def record_outcomes(context: RunContext, shard: ShardRecord, outcomes: list[Outcome]) -> None:
+    """Write a shard's outcomes file."""
+    columns: dict[str, list[Any]] = {
+        "row": list(context.folder.rows(shard.number)),
+        "error": [outcome.error for outcome in outcomes],
+        "message": [outcome.message for outcome in outcomes],
+        "text": [outcome.text for outcome in outcomes],
+        "finish_reason": [outcome.finish_reason for outcome in outcomes],
+        "model": [outcome.model for outcome in outcomes],
+        "input_tokens": [outcome.usage.input_tokens for outcome in outcomes],
+        "output_tokens": [outcome.usage.output_tokens for outcome in outcomes],
+        "cached_tokens": [outcome.usage.cached_tokens for outcome in outcomes],
+        "cache_write_tokens": [outcome.usage.cache_write_tokens for outcome in outcomes],
+        "reasoning_tokens": [outcome.usage.reasoning_tokens for outcome in outcomes],
+    }
+    write_outcomes(context.folder.outcomes_path(shard.number), columns)
+
+
+def apply_outcomes(
+    context: RunContext,
+    shard: ShardRecord,
+    outcomes: list[Outcome],
+    vectors: dict[int, Vector],
+    *,
+    cancelling: bool,
+) -> None:
+    """Apply a shard's outcomes to the vectors of its partitions: first success wins.
+
+    Adds to `vectors`, from the ledger, those it needs and does not find there.
+    """
+    rows = context.folder.rows(shard.number)
+    for row, outcome in zip(rows, outcomes, strict=True):
+        number, index = context.partitions.of(row)
+        vector = vectors.get(number)
+        if vector is None:
+            vector = vectors[number] = context.ledger.vector(shard.run, number)
+        vector.count_attempt(index)
+        if outcome.error is None:
+            vector.succeed(index, shard.number)
+            continue
+        again = resend_reason(
+            outcome.error,
+            attempts=vector.attempts[index],
+            sent_for=shard.reason,
+            capped=context.base_cap is not None,
+            policy=context.policy,
+        )
+        vector.miss(index, shard.number, outcome.error, final=again is None or cancelling)
+
+
+def settle(context: RunContext, vectors: dict[int, Vector]) -> None:
+    """Give aliases the end of their leaders where that is now known; adds the vectors it touches."""
+
+    def vector_of(number: int) -> Vector:
+        if number not in vectors:
+            vectors[number] = context.ledger.vector(context.run, number)
+        return vectors[number]
+
+    touched = set(vectors)
+    for row, leader in context.folder.pairs(context.folder.aliases_path).items():
+        leader_partition, leader_index = context.partitions.of(leader)
+        if leader_partition not in touched:
+            continue
+        number, index = context.partitions.of(row)
+        vector = vector_of(number)
+        if vector.states[index] == RowState.ALIAS:
+            settle_alias(vector, index, vectors[leader_partition], leader_index)
+
+
+def usage_records(shard: ShardRecord, outcomes: list[Outcome], batch: BatchRecord) -> list[UsageRecord]:
+    """What the shard used, by model and end; the provider's control total beyond the rows apart."""
+    used: dict[tuple[str, str], Usage] = {}
+    counts: Counter[tuple[str, str]] = Counter()
+    for outcome in outcomes:
+        group = (outcome.model or "", str(outcome.error or ""))
+        counts[group] += 1
+        used[group] = used.get(group, NONE) + outcome.usage
+    records = [
+        UsageRecord(
+            run=shard.run,
+            shard=shard.number,
+            model=model,
+            reason=shard.reason,
+            error=error,
+            requests=counts[(model, error)],
+            usage=usage,
+        )
+        for (model, error), usage in used.items()
+    ]
+    rest = _unattributed(batch.usage, list(used.values()))
+    if rest:
+        records.append(
+            UsageRecord(
+                run=shard.run,
+                shard=shard.number,
+                model="",
+                reason=shard.reason,
+                error="unattributed",
+                requests=0,
+                usage=rest,
+            )
+        )
+    return records
+
+
+def _unattributed(control: Usage | None, parts: list[Usage]) -> Usage:
+    """What no row explains. Negative differences (a control total that lags) are not invented as savings."""
+    if control is None:
+        return NONE
+    total = sum(parts, NONE)
+    difference = control - total
+    return Usage(
+        input_tokens=max(difference.input_tokens, 0),
+        output_tokens=max(difference.output_tokens, 0),
+        cached_tokens=max(difference.cached_tokens, 0),
+        reasoning_tokens=max(difference.reasoning_tokens, 0),
+    )

@@ -1,0 +1,70 @@
+"""What every arrow of a run works with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from bulkrate.core.limits import Limits
+from bulkrate.core.pacing import Pacing
+from bulkrate.core.request import Output
+from bulkrate.core.retry import RetryPolicy
+from bulkrate.ledger.ledger import Ledger
+from bulkrate.ledger.records import BatchRecord, ShardRecord
+from bulkrate.pipeline.clock import Clock
+from bulkrate.pipeline.packer import Packer
+from bulkrate.pipeline.run_folder import Partitions, RunFolder
+from bulkrate.providers.provider import BatchStatus, Connection, Wire
+
+
+@dataclass(slots=True)
+class RunContext:
+    """One run's parts, put together once by `prepare` and used by submit, poll, collect and deliver.
+
+    `wake` holds, for shards that wait, the time of their next step; it is pacing, not truth, so it lives in
+    memory and a restart simply asks at once.
+    """
+
+    run: str
+    provider: str
+    ledger: Ledger
+    folder: RunFolder
+    partitions: Partitions
+    wire: Wire
+    limits: Limits
+    output: Output
+    base_cap: int | None
+    policy: RetryPolicy
+    pacing: Pacing
+    clock: Clock
+    packer: Packer
+    connection: Connection
+    epoch: int
+    wake: dict[int, datetime] = field(default_factory=dict)
+    failures: dict[int, int] = field(default_factory=dict)
+    cancel_asked: set[int] = field(default_factory=set)
+    on_change: Callable[[], None] = lambda: None
+
+    def batch_record(self, shard: ShardRecord, status: BatchStatus) -> BatchRecord:
+        """The ledger's view of a provider's batch."""
+        import orjson
+
+        problems = [[item.code, item.message, item.line] for item in status.problems]
+        return BatchRecord(
+            run=self.run,
+            shard=shard.number,
+            provider=self.provider,
+            id=status.id,
+            word=status.word,
+            file_id=status.input_file_id or shard.file_id,
+            created_at=status.created_at,
+            expires_at=status.expires_at,
+            seen_at=self.clock.now(),
+            total=status.total,
+            completed=status.completed,
+            failed=status.failed,
+            results_json=orjson.dumps([[file.kind, file.id] for file in status.results]).decode(),
+            usage=status.usage,
+            problems_json=orjson.dumps(problems).decode() if problems else None,
+        )

@@ -1,0 +1,84 @@
+"""Deliver: the joined rows into the job's sink; atomically, and harmless to repeat."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from bulkrate.core.run_states import RUN_TABLE, RunEvent
+from bulkrate.datasets.sink import Column, open_sink
+from bulkrate.ledger.home import Home
+from bulkrate.ledger.ledger import Ledger
+from bulkrate.ledger.records import RunRecord
+from bulkrate.pipeline.assemble import PARTITION_ROWS
+from bulkrate.pipeline.join import RESULT_COLUMNS, ROW_NUMBER, Delivery, Joiner, result_names
+from bulkrate.pipeline.run_folder import Partitions, RunFolder
+from bulkrate.pipeline.setup import Setup
+from bulkrate.signals import signal
+
+
+def deliverer_for(ledger: Ledger, home: Home, setup: Setup, run: RunRecord) -> Joiner:
+    """The joiner of a run, with the columns its job asks for."""
+    key = setup.job.key
+    copied = _copied(setup)
+
+    def include(values: Mapping[str, Any]) -> Mapping[str, Any]:
+        if copied is None:
+            return values
+        return {name: values.get(name) for name in copied}
+
+    return Joiner(
+        run=run.id,
+        ledger=ledger,
+        folder=RunFolder(home.run_dir(run.id)),
+        partitions=Partitions(PARTITION_ROWS, run.rows),
+        output=setup.output,
+        key=key,
+        names=result_names(_source_names(setup)),
+        include=include,
+    )
+
+
+def _copied(setup: Setup) -> tuple[str, ...] | None:
+    """Source columns that stand beside the answer; None: whatever each row has (JSON lines)."""
+    if setup.job.sink.include == "key":
+        return setup.job.key or ()
+    return setup.source.columns()
+
+
+def _source_names(setup: Setup) -> list[str]:
+    return list(_copied(setup) or setup.job.key or ())
+
+
+def sink_columns(setup: Setup) -> list[Column]:
+    """The columns of the sink, in order: source columns, then the results."""
+    key = setup.job.key
+    names = _source_names(setup)
+    types = setup.source.column_types() if hasattr(setup.source, "column_types") else {}
+    columns = [] if key is not None else [Column(ROW_NUMBER, "integer")]
+    columns += [Column(name, types.get(name, "json")) for name in names]
+    renamed = result_names(names)
+    return columns + [Column(renamed[column.name], column.type) for column in RESULT_COLUMNS]
+
+
+def deliver_run(
+    ledger: Ledger, home: Home, setup: Setup, run_id: str, at: datetime, *, path: Path | None = None
+) -> Delivery:
+    """Write a run's rows to its sink (or to `path`), and record it."""
+    run = ledger.run(run_id)
+    assert run is not None
+    job = setup.job
+    target = path or Path(run.sink or job.sink_path)
+    joiner = deliverer_for(ledger, home, setup, run)
+    written_as = None if path is not None else job.sink.format
+    signal("deliver.before")
+    delivery = joiner.deliver(setup.source, lambda: open_sink(target, sink_columns(setup), written_as))
+    signal("deliver.after")
+    detail = {"rows": delivery.rows, "source_changed": delivery.source_changed, "added": delivery.added}
+    with ledger.transaction("delivered") as tx:
+        if path is None and RUN_TABLE.knows(run.state, RunEvent.DELIVERED):
+            tx.move_run(run_id, RunEvent.DELIVERED, at, finished_at=at)
+        tx.add_event(run_id, "delivery", at, detail=detail)
+    return delivery

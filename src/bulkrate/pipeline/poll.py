@@ -1,0 +1,103 @@
+"""Poll: ask how a batch does. "Could not ask" is never "the provider says no"."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from bulkrate.core.reconcile import BatchEnd
+from bulkrate.core.shard_states import ShardEvent
+from bulkrate.errors import NotFoundError, QuotaError, Unreachable
+from bulkrate.ledger.records import ShardRecord
+from bulkrate.pipeline.context import RunContext
+from bulkrate.pipeline.submit import supersede, wait_after_failure
+from bulkrate.providers.provider import BatchStatus, QueueRefusal
+from bulkrate.signals import signal
+
+
+async def poll(context: RunContext, shard: ShardRecord, *, cancelling: bool) -> None:
+    """One status call, and the shard's move if the batch has ended."""
+    assert shard.batch_id is not None
+    signal("poll.before")
+    try:
+        if cancelling and shard.number not in context.cancel_asked:
+            context.cancel_asked.add(shard.number)
+            status = await context.connection.cancel(shard.batch_id)
+        else:
+            status = await context.connection.status(shard.batch_id)
+    except (Unreachable, QuotaError, NotFoundError) as error:
+        # A known batch that is "not found" may be a lagging replica: ask again.
+        wait_after_failure(context, shard.number, error.retry_after_s)
+        return
+    except Exception:
+        # A cancel that came too late is refused; the next status call tells how it ended.
+        if cancelling:
+            wait_after_failure(context, shard.number, None)
+            return
+        raise
+    signal("poll.after")
+    context.failures.pop(shard.number, None)
+    if status.queue_refusal is not None:
+        _queue_refused(context, shard, status, status.queue_refusal)
+    elif status.end is None:
+        _still_running(context, shard, status)
+    else:
+        _ended(context, shard, status, status.end)
+    context.on_change()
+
+
+def _still_running(context: RunContext, shard: ShardRecord, status: BatchStatus) -> None:
+    now = context.clock.now()
+    age_s = (now - (shard.submitted_at or now)).total_seconds()
+    context.wake[shard.number] = now + timedelta(seconds=context.pacing.poll_delay_s(age_s))
+    known = {batch.id: batch for batch in context.ledger.batches(shard.run)}.get(status.id)
+    seen = (status.word, status.total, status.completed, status.failed)
+    if known is None or (known.word, known.total, known.completed, known.failed) != seen:
+        # Unchanged polls are not events and are not written.
+        with context.ledger.transaction("progress") as tx:
+            tx.put_batch(context.batch_record(shard, status))
+
+
+def _ended(context: RunContext, shard: ShardRecord, status: BatchStatus, end: BatchEnd) -> None:
+    note = "; ".join(f"{item.code}: {item.message}" for item in status.problems) or None
+    with context.ledger.transaction("batch_ended") as tx:
+        at = context.clock.now()
+        tx.put_batch(context.batch_record(shard, status))
+        tx.move_shard(
+            shard.run,
+            shard.number,
+            ShardEvent.BATCH_ENDED,
+            at,
+            {"batch": status.id, "end": str(end)},
+            ended_at=at,
+            end=end,
+            note=note,
+        )
+
+
+def _queue_refused(
+    context: RunContext, shard: ShardRecord, status: BatchStatus, refusal: QueueRefusal
+) -> None:
+    """The token queue was full: nothing ran. Smaller shards, or the same one when there is room."""
+    limit = refusal.limit_tokens
+    if limit is not None and shard.tokens > limit:
+        if shard.requests > 1:
+            supersede(context, shard, limit)
+        else:
+            _ended(context, shard, status, BatchEnd.FAILED)
+        return
+    with context.ledger.transaction("queue_refused") as tx:
+        at = context.clock.now()
+        tx.put_batch(context.batch_record(shard, status))
+        tx.move_shard(
+            shard.run,
+            shard.number,
+            ShardEvent.QUEUE_REFUSED,
+            at,
+            {"limit_tokens": limit},
+            batch_id=None,
+            refusals=shard.refusals + 1,
+        )
+        if limit is not None:
+            tx.set_run(shard.run, queued_tokens=limit)
+    delay_s = context.pacing.retry_delay_s(shard.refusals + 1)
+    context.wake[shard.number] = context.clock.now() + timedelta(seconds=delay_s)

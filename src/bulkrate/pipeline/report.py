@@ -1,0 +1,106 @@
+"""Report: one document about a run; the stable contract of `run --json` and `status --json`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import orjson
+
+from bulkrate.core.outcome import CLASS_OF_CODE
+from bulkrate.core.run_states import RunState
+from bulkrate.core.shard_states import ShardState
+from bulkrate.core.usage import NONE, Usage
+from bulkrate.core.vector import RowState
+from bulkrate.ledger.ledger import Ledger
+from bulkrate.ledger.records import RunRecord
+
+
+def report(ledger: Ledger, run: RunRecord) -> dict[str, Any]:
+    """The run as one JSON-able document. Reads the vectors only when rows have failed or were rejected."""
+    balance = ledger.balance(run.id)
+    shards = ledger.shards(run.id)
+    sent = [shard for shard in shards if shard.batch_id is not None]
+    batches = {batch.id: batch for batch in ledger.batches(run.id)}
+    used = sum((record.usage for record in ledger.usage(run.id)), NONE)
+    delivery = delivery_of(ledger, run)
+    failures = failures_of(ledger, run) if balance.failed else {}
+    if changed := delivery.get("source_changed"):
+        failures["source_changed"] = changed
+    return {
+        "run": run.id,
+        "job": run.job_name,
+        "state": str(run.state),
+        "model": f"{run.provider}/{run.model}",
+        "rows": {
+            "total": balance.rows,
+            "succeeded": balance.succeeded,
+            "failed": balance.failed,
+            "rejected": balance.rejected,
+            "pending": balance.pending,
+        },
+        "requests": {"sent": sum(shard.requests for shard in sent)},
+        "batches": [
+            {
+                "provider": run.provider,
+                "id": shard.batch_id,
+                "state": batches[shard.batch_id].word if shard.batch_id in batches else str(shard.state),
+                "requests": shard.requests,
+            }
+            for shard in sent
+        ],
+        "usage": usage_document(used),
+        "unattributed": usage_document(
+            sum((r.usage for r in ledger.usage(run.id) if r.error == "unattributed"), NONE)
+        ),
+        "failures": failures,
+        "source": {"changed": delivery.get("source_changed", 0), "added": delivery.get("added", 0)},
+        "quote": None if run.quote_json is None else orjson.loads(run.quote_json),
+        "sink": run.sink if run.state is RunState.FINISHED else None,
+    }
+
+
+def usage_document(usage: Usage) -> dict[str, int]:
+    """Usage under its stable names."""
+    return {
+        "input_tokens": usage.input_tokens,
+        "cached_tokens": usage.cached_tokens,
+        "output_tokens": usage.output_tokens,
+        "reasoning_tokens": usage.reasoning_tokens,
+    }
+
+
+def failures_of(ledger: Ledger, run: RunRecord) -> dict[str, int]:
+    """Failed rows by error class."""
+    counts: Counter[str] = Counter()
+    for _, vector in ledger.vectors(run.id):
+        for index in vector.rows_in(RowState.FAILED):
+            error = CLASS_OF_CODE.get(vector.errors[index])
+            counts[str(error) if error is not None else "cancelled"] += 1
+    return dict(sorted(counts.items()))
+
+
+def delivery_of(ledger: Ledger, run: RunRecord) -> dict[str, int]:
+    """What the last delivery saw of the source."""
+    found: dict[str, int] = {}
+    for event in ledger.events(run.id):
+        if event.kind == "delivery" and event.detail_json:
+            found = orjson.loads(event.detail_json)
+    return found
+
+
+def in_flight(ledger: Ledger, run: str) -> int:
+    """Batches that are with the provider now."""
+    return sum(shard.state is ShardState.SUBMITTED for shard in ledger.shards(run))
+
+
+def exit_code(ledger: Ledger, run: RunRecord, max_failed: float) -> int:
+    """0: all rows succeeded, or failures within `max_failed`; 1: more failed; 3: not finished.
+
+    A rejected row, and one whose source changed, count as failed: they have no answer.
+    """
+    if run.state is not RunState.FINISHED:
+        return 3
+    balance = ledger.balance(run.id)
+    lost = balance.failed + balance.rejected + delivery_of(ledger, run).get("source_changed", 0)
+    return 0 if lost <= max_failed * balance.rows else 1

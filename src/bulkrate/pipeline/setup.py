@@ -1,0 +1,138 @@
+"""Putting a job's parts together: source, template, dialect, counter, limits. No network, no key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from bulkrate.core.limits import Limits
+from bulkrate.core.request import Choice, FreeText, Output
+from bulkrate.datasets.source import Source, check_columns, open_source
+from bulkrate.errors import SourceError
+from bulkrate.jobs.bounds import longest_answers, max_answer_chars
+from bulkrate.jobs.spec import Job
+from bulkrate.jobs.template import LineTemplate, RowTemplate
+from bulkrate.pipeline.assemble import Checks, Encoder, LineEncoder, TemplateEncoder
+from bulkrate.providers.provider import Provider, Wire
+from bulkrate.providers.registry import get_provider
+from bulkrate.tokens import TokenCounter, counter_for
+
+NO_LIMIT_BYTES = 1 << 62
+
+
+@dataclass
+class Setup:
+    """Everything a job means, worked out on demand. Raises `JobError`, `SourceError`, `ConfigError`."""
+
+    job: Job
+    env: Mapping[str, str]
+
+    @cached_property
+    def provider(self) -> Provider:
+        return get_provider(self.job.provider)
+
+    @cached_property
+    def source(self) -> Source:
+        """The source, its columns held against those the job needs."""
+        spec = self.job.source
+        source = open_source(list(spec.path), spec.format, self.job.base)
+        needed = set(self.job.key or ())
+        if self.template is not None:
+            needed |= self.template.columns
+        check_columns(source, sorted(needed))
+        return source
+
+    @cached_property
+    def template(self) -> RowTemplate | None:
+        """The compiled template; None for a source whose rows are requests already."""
+        return None if self.job.request is None else RowTemplate(self.job)
+
+    @cached_property
+    def model(self) -> str:
+        """The provider's name for the model; of a ready-made batch file, the one its first line names."""
+        if self.job.model_name is not None:
+            return self.job.model_name
+        for block in self.source.blocks(100):
+            for row in block.rows:
+                body = None if row is None else row.get("body")
+                if isinstance(body, Mapping) and isinstance(body.get("model"), str):
+                    return str(body["model"])
+        raise SourceError(
+            "no line of the source names a model", hint="is this an OpenAI batch file? it has `body.model`"
+        )
+
+    @cached_property
+    def kind(self) -> str:
+        """`chat` or `embed`, by the first readable line of a ready-made batch file."""
+        if self.template is not None:
+            return "chat"
+        for block in self.source.blocks(100):
+            for row in block.rows:
+                if row is not None and "url" in row:
+                    return "embed" if str(row["url"]).endswith("/embeddings") else "chat"
+        return "chat"
+
+    @cached_property
+    def wire(self) -> Wire:
+        return self.provider.wire(self.model, self.kind)
+
+    @cached_property
+    def limits(self) -> Limits:
+        return self.provider.limits(self.model, self.env)
+
+    @cached_property
+    def counter(self) -> TokenCounter:
+        return counter_for(self.job.provider, self.model)
+
+    @property
+    def output(self) -> Output:
+        return FreeText() if self.template is None else self.template.request.output
+
+    @cached_property
+    def base_cap(self) -> int | None:
+        """The output cap: the job's own, else what the output's longest answer needs; None: uncapped."""
+        if self.job.request is None:
+            return None
+        if self.job.request.max_output_tokens is not None:
+            return self.job.request.max_output_tokens
+        answers = longest_answers(self.output)
+        if answers is not None:
+            tokens: int | None = max(self.counter.count_texts(answers), default=0)
+        else:
+            # A token is at least one character of the answer.
+            tokens = max_answer_chars(self.output)
+        return self.wire.derived_cap(self.model, self.output, tokens)
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        if self.template is None:
+            return LineEncoder(LineTemplate(self.job), self.wire)
+        self.template.request = replace(self.template.request, max_output_tokens=self.base_cap)
+        labels = self.output.labels if isinstance(self.output, Choice) else ()
+        return TemplateEncoder(self.template, self.wire, labels)
+
+    @property
+    def checks(self) -> Checks:
+        return Checks(
+            context_window=self.provider.context_window(self.model),
+            output_tokens=self.base_cap or 0,
+            line_bytes=self.limits.line_bytes or min(self.limits.file_bytes, NO_LIMIT_BYTES),
+        )
+
+    @property
+    def envelope_bytes(self) -> int:
+        """What the dialect puts around a body, custom_id included."""
+        from bulkrate.core.identity import CUSTOM_ID_LENGTH
+
+        return sum(map(len, self.wire.envelope())) + CUSTOM_ID_LENGTH
+
+    def document(self) -> dict[str, Any]:
+        """The resolved job, for the ledger: enough to go on without the job file."""
+        return {"job": self.job.model_dump(mode="json"), "base": str(self.job.base)}
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any], env: Mapping[str, str]) -> Setup:
+        """A run's setup from what the ledger kept."""
+        return cls(Job.model_validate({**document["job"], "base": document["base"]}), env)

@@ -1,0 +1,231 @@
+"""Submit: upload, create, and what to do when nobody knows whether create happened (DESIGN 3.3)."""
+
+from __future__ import annotations
+
+import io
+from datetime import timedelta
+
+from bulkrate.core.shard_states import ShardEvent, ShardState
+from bulkrate.errors import NotFoundError, OutcomeUnknown, QuotaError, RequestRefused, Unreachable
+from bulkrate.ledger.records import ShardRecord
+from bulkrate.pipeline.context import RunContext
+from bulkrate.pipeline.run_folder import BodyReader
+from bulkrate.pipeline.shard_body import ShardBody
+from bulkrate.providers.provider import BatchStatus, Tag
+from bulkrate.signals import signal
+
+# A create that says the input file is unknown may come too early (listings lag); after this many the file
+# is taken for lost and uploaded again. Observed with OpenAI under many rapid uploads.
+FILE_LAG_REFUSALS = 5
+
+
+def tag_of(shard: ShardRecord) -> Tag:
+    """What marks the shard's batch at the provider."""
+    return Tag(shard.run, shard.number, shard.digest)
+
+
+async def upload(context: RunContext, shard: ShardRecord) -> None:
+    """Send the shard's lines. A lost answer costs nothing: an orphan file never runs."""
+    with context.ledger.transaction("upload_intended") as tx:
+        at = context.clock.now()
+        tx.move_shard(shard.run, shard.number, ShardEvent.UPLOAD_INTENDED, at)
+        intent = tx.open_intent(shard.run, shard.number, "upload", context.epoch, None, at)
+    body = ShardBody(
+        BodyReader(context.folder, context.partitions),
+        context.wire,
+        tag=shard.run,
+        shard=shard.number,
+        rows=context.folder.rows(shard.number),
+        cap=shard.max_output_tokens,
+        size_bytes=shard.size_bytes if shard.max_output_tokens is None else None,
+    )
+    signal("upload.before")
+    try:
+        with io.BufferedReader(body, buffer_size=1 << 16) as content:
+            file_id = await context.connection.upload(f"{shard.run}-{shard.number:05d}.jsonl", content)
+    except (Unreachable, QuotaError) as error:
+        with context.ledger.transaction("upload_lost") as tx:
+            at = context.clock.now()
+            tx.close_intent(intent, error.code, at)
+            tx.move_shard(shard.run, shard.number, ShardEvent.UPLOAD_LOST, at, {"reason": error.code})
+        wait_after_failure(context, shard.number, error.retry_after_s)
+        return
+    except BaseException:
+        _close_upload(context, shard, intent)
+        raise
+    signal("upload.after")
+    with context.ledger.transaction("upload_answered") as tx:
+        at = context.clock.now()
+        tx.close_intent(intent, "answered", at)
+        tx.move_shard(shard.run, shard.number, ShardEvent.UPLOAD_ANSWERED, at, file_id=file_id)
+    context.failures.pop(shard.number, None)
+
+
+def _close_upload(context: RunContext, shard: ShardRecord, intent: int) -> None:
+    with context.ledger.transaction("upload_lost") as tx:
+        at = context.clock.now()
+        tx.close_intent(intent, "interrupted", at)
+        tx.move_shard(shard.run, shard.number, ShardEvent.UPLOAD_LOST, at)
+
+
+async def create(context: RunContext, shard: ShardRecord) -> None:
+    """Begin the batch. The intent is recorded first; an unknown end leaves the shard in doubt."""
+    assert shard.file_id is not None
+    with context.ledger.transaction("create_intended") as tx:
+        at = context.clock.now()
+        tx.move_shard(
+            shard.run, shard.number, ShardEvent.CREATE_INTENDED, at, create_began_at=at, looked_at=None
+        )
+        intent = tx.open_intent(shard.run, shard.number, "create", context.epoch, shard.file_id, at)
+    signal("create.before")
+    try:
+        status = await context.connection.create(shard.file_id, tag_of(shard))
+    except OutcomeUnknown as error:
+        _after_create(context, shard, intent, ShardEvent.CREATE_UNKNOWN, error.code)
+        return
+    except (QuotaError, Unreachable, NotFoundError) as error:
+        _after_create(context, shard, intent, ShardEvent.CREATE_DEFERRED, error.code)
+        wait_after_failure(context, shard.number, error.retry_after_s)
+        return
+    except RequestRefused as error:
+        _refused(context, shard, intent, error)
+        return
+    except Exception as error:
+        # A definite no of another kind (a wrong key, say): nothing was created, the run stops here.
+        _after_create(context, shard, intent, ShardEvent.CREATE_DEFERRED, type(error).__name__)
+        raise
+    except BaseException:
+        # Interrupted while the call was under way: whether it arrived is not known.
+        _after_create(context, shard, intent, ShardEvent.CREATE_UNKNOWN, "interrupted")
+        raise
+    signal("create.after")
+    with context.ledger.transaction("create_answered") as tx:
+        at = context.clock.now()
+        tx.close_intent(intent, "answered", at)
+        _submitted(tx, context, shard, status, ShardEvent.CREATE_ANSWERED)
+    context.failures.pop(shard.number, None)
+    context.on_change()
+
+
+def _after_create(
+    context: RunContext, shard: ShardRecord, intent: int, event: ShardEvent, reason: str
+) -> None:
+    with context.ledger.transaction(str(event)) as tx:
+        at = context.clock.now()
+        tx.close_intent(intent, reason, at)
+        refusals = shard.refusals + (event is ShardEvent.CREATE_DEFERRED)
+        tx.move_shard(shard.run, shard.number, event, at, {"reason": reason}, refusals=refusals)
+    context.on_change()
+
+
+def _refused(context: RunContext, shard: ShardRecord, intent: int, error: RequestRefused) -> None:
+    """A definite no. Only a file that is not known yet is worth another try."""
+    _after_create(context, shard, intent, ShardEvent.CREATE_DEFERRED, error.code)
+    if "file" not in error.message.lower():
+        raise error
+    if shard.refusals + 1 >= FILE_LAG_REFUSALS:
+        with context.ledger.transaction("input_gone") as tx:
+            tx.move_shard(
+                shard.run,
+                shard.number,
+                ShardEvent.INPUT_GONE,
+                context.clock.now(),
+                file_id=None,
+                refusals=0,
+            )
+    wait_after_failure(context, shard.number, error.retry_after_s)
+
+
+def _submitted(tx, context: RunContext, shard: ShardRecord, status: BatchStatus, event: ShardEvent) -> None:  # type: ignore[no-untyped-def]
+    at = context.clock.now()
+    tx.put_batch(context.batch_record(shard, status))
+    tx.move_shard(
+        shard.run,
+        shard.number,
+        event,
+        at,
+        {"batch": status.id},
+        batch_id=status.id,
+        file_id=status.input_file_id or shard.file_id,
+        submitted_at=at,
+        refusals=0,
+    )
+
+
+async def find(context: RunContext, shard: ShardRecord) -> None:
+    """Look for the batch of a shard in doubt. Not finding it proves nothing before the fence."""
+    began_at = shard.create_began_at or context.clock.now()
+    since = began_at - timedelta(seconds=context.limits.clock_skew_s)
+    signal("find.before")
+    try:
+        status = await context.connection.find(tag_of(shard), shard.file_id, since)
+    except (Unreachable, QuotaError) as error:
+        wait_after_failure(context, shard.number, error.retry_after_s)
+        return
+    signal("find.after")
+    now = context.clock.now()
+    if status is not None:
+        with context.ledger.transaction("found") as tx:
+            _submitted(tx, context, shard, status, ShardEvent.FOUND)
+        context.failures.pop(shard.number, None)
+    elif shard.state is ShardState.FENCED:
+        with context.ledger.transaction("absent") as tx:
+            tx.move_shard(shard.run, shard.number, ShardEvent.ABSENT, now, file_id=None)
+    else:
+        with context.ledger.transaction("looked") as tx:
+            tx.set_shard(shard.run, shard.number, looked_at=now)
+        quiet_over_at = began_at + timedelta(seconds=context.limits.quiet_s)
+        if now < quiet_over_at:
+            again_at = now + timedelta(seconds=context.pacing.poll_delay_s((now - began_at).total_seconds()))
+            context.wake[shard.number] = min(again_at, quiet_over_at)
+    context.on_change()
+
+
+async def fence(context: RunContext, shard: ShardRecord) -> None:
+    """Delete the uploaded input, so that a create still on its way is refused; then look once more."""
+    signal("fence.before")
+    try:
+        if shard.file_id is not None:
+            await context.connection.delete_file(shard.file_id)
+    except (Unreachable, QuotaError) as error:
+        wait_after_failure(context, shard.number, error.retry_after_s)
+        return
+    signal("fence.after")
+    with context.ledger.transaction("fence") as tx:
+        tx.move_shard(shard.run, shard.number, ShardEvent.FENCE, context.clock.now())
+
+
+def supersede(context: RunContext, shard: ShardRecord, limit_tokens: int | None) -> None:
+    """Pack the rows of a shard that alone exceeds the token queue into smaller shards. No attempt is used."""
+    numbers = [known.number for known in context.ledger.shards(shard.run)]
+    smaller = context.packer.rows(
+        context.folder.rows(shard.number),
+        reason=shard.reason,
+        cap=shard.max_output_tokens,
+        first_number=max(numbers) + 1,
+        max_tokens=limit_tokens,
+    )
+    with context.ledger.transaction("too_big") as tx:
+        at = context.clock.now()
+        tx.move_shard(
+            shard.run, shard.number, ShardEvent.TOO_BIG, at, {"limit_tokens": limit_tokens}, ended_at=at
+        )
+        tx.add_shards(smaller)
+        if limit_tokens is not None:
+            tx.set_run(shard.run, queued_tokens=limit_tokens)
+    context.on_change()
+
+
+def withdraw(context: RunContext, shard: ShardRecord) -> None:
+    """A cancelled run's shard that was never submitted."""
+    with context.ledger.transaction("withdraw") as tx:
+        tx.move_shard(shard.run, shard.number, ShardEvent.WITHDRAW, context.clock.now())
+    context.on_change()
+
+
+def wait_after_failure(context: RunContext, shard: int, retry_after_s: float | None) -> None:
+    """Hold a shard back after a call that could not be made, longer each time."""
+    context.failures[shard] = context.failures.get(shard, 0) + 1
+    delay_s = context.pacing.retry_delay_s(context.failures[shard], retry_after_s)
+    context.wake[shard] = context.clock.now() + timedelta(seconds=delay_s)
+    context.on_change()

@@ -1,0 +1,249 @@
+"""A workspace: one state directory and what can be done in it; the CLI and the Python API are thin over it."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from bulkrate.core.pacing import Pacing
+from bulkrate.core.retry import RetryPolicy
+from bulkrate.core.run_states import RunEvent, RunState
+from bulkrate.core.vector import RowState
+from bulkrate.errors import BulkrateError, Refused, RowsRejected
+from bulkrate.jobs.spec import Job
+from bulkrate.ledger.home import Home
+from bulkrate.ledger.ledger import Ledger
+from bulkrate.ledger.records import RunRecord
+from bulkrate.pipeline.assemble import PARTITION_ROWS
+from bulkrate.pipeline.clock import Clock, SystemClock
+from bulkrate.pipeline.context import RunContext
+from bulkrate.pipeline.deliver import deliver_run, deliverer_for
+from bulkrate.pipeline.drive import drive
+from bulkrate.pipeline.join import Delivery
+from bulkrate.pipeline.prepare import assemble_run, begin_run, choose_run, packer_for
+from bulkrate.pipeline.recollect import recollect_run
+from bulkrate.pipeline.run_folder import Partitions, RunFolder
+from bulkrate.pipeline.setup import Setup
+from bulkrate.pricing import Quote, check_max_cost
+
+Decide = Callable[[Quote], bool]
+
+
+class Workspace:
+    """Runs jobs in one state directory."""
+
+    def __init__(self, home: Home, *, env: Mapping[str, str], clock: Clock | None = None) -> None:
+        self.home = home
+        self.env = env
+        self.clock = clock or SystemClock()
+        self.ledger = Ledger.open(home.ledger_path)
+
+    def close(self) -> None:
+        """Let go of the ledger."""
+        self.ledger.close()
+
+    # -- preparing ---------------------------------------------------------------------------------------
+
+    def prepare(
+        self, job: Job, *, fresh: bool = False, on_progress: Callable[[int], None] = lambda rows: None
+    ) -> RunRecord:
+        """The run that running `job` now means: an unfinished one, or a new one, assembled and quoted."""
+        setup = Setup(job, self.env)
+        snapshot = setup.source.snapshot()
+        nonce = secrets.token_hex(8) if fresh else ""
+        run = choose_run(self.ledger, setup, snapshot, nonce=nonce)
+        now = self.clock.now()
+        if run is None:
+            run = begin_run(self.ledger, setup, snapshot, nonce=nonce, at=now)
+        if run.state is RunState.ASSEMBLING:
+            with self.home.run_lock(run.id):
+                assemble_run(self.ledger, self.home, setup, run, at=now, on_progress=on_progress)
+        sink = str(job.sink_path)
+        if run.sink != sink or run.state is RunState.READY:
+            # Where the answers go and how long to wait may change at any time; what is asked may not.
+            with self.ledger.transaction("retarget") as tx:
+                document = orjson.dumps(setup.document()).decode()
+                tx.set_run(run.id, sink=sink, job_json=document)
+        return self.run(run.id)
+
+    def run(self, run: str) -> RunRecord:
+        """A run's record. Raises `BulkrateError` when there is none."""
+        found = self.ledger.run(run)
+        if found is None:
+            raise BulkrateError(f"no run {run}", code="no_such_run", hint="`bulkrate list` shows the runs")
+        return found
+
+    def quote(self, run: RunRecord) -> Quote | None:
+        """The quote the run was prepared with."""
+        return None if run.quote_json is None else Quote.from_json(orjson.loads(run.quote_json))
+
+    def approve(self, run: RunRecord, *, decide: Decide, max_cost: Decimal | None = None) -> RunRecord:
+        """Hold the quote against `max_cost` and ask `decide`; a run that costs nothing needs no yes.
+
+        Raises `Refused` when the answer is no, `RowsRejected` when the job wants none rejected.
+        """
+        if run.state is not RunState.READY:
+            return run
+        job = self.setup(run).job
+        rejected = self.ledger.balance(run.id).rejected
+        if rejected and job.on_rejected == "fail":
+            raise RowsRejected(
+                f"{rejected} of {run.rows} rows are rejected, and the job says on_rejected: fail",
+                hint="`bulkrate check` lists them",
+            )
+        quote = self.quote(run)
+        assert quote is not None
+        check_max_cost(quote, max_cost)
+        costs = not quote.free and quote.rows > 0
+        if costs and not decide(quote):
+            raise Refused(
+                "not approved; nothing was spent", code="not_approved", hint="say yes, or pass --yes"
+            )
+        with self.ledger.transaction("approved") as tx:
+            now = self.clock.now()
+            tx.move_run(run.id, RunEvent.APPROVED, now, approved_at=now)
+        return self.run(run.id)
+
+    def setup(self, run: RunRecord) -> Setup:
+        """A run's own setup: the job as it was when the run began."""
+        return Setup.from_document(orjson.loads(run.job_json), self.env)
+
+    # -- running -----------------------------------------------------------------------------------------
+
+    async def advance(
+        self,
+        run_id: str,
+        *,
+        timeout_s: float | None = None,
+        poll_s: float | None = None,
+        until_submitted: bool = False,
+        on_change: Callable[[], None] = lambda: None,
+    ) -> RunRecord:
+        """Drive a run until it is finished and delivered, or time is up. Raises `RunBusy`."""
+        with self.home.run_lock(run_id):
+            run = self.run(run_id)
+            if run.state in (RunState.ACTIVE, RunState.CANCELLING):
+                setup = self.setup(run)
+                deadline = None if timeout_s is None else self.clock.now() + timedelta(seconds=timeout_s)
+                connection = await setup.provider.connect(
+                    setup.model, kind=setup.kind, env=self.env, state_dir=self.home.root
+                )
+                try:
+                    context = self._context(run, setup, connection, poll_s, on_change)
+                    settled = await drive(context, deadline=deadline, until_submitted=until_submitted)
+                    if settled:
+                        await self._tidy(context)
+                finally:
+                    await connection.aclose()
+            if self.run(run_id).state is RunState.SETTLED:
+                deliver_run(self.ledger, self.home, self.setup(self.run(run_id)), run_id, self.clock.now())
+            return self.run(run_id)
+
+    def _context(
+        self,
+        run: RunRecord,
+        setup: Setup,
+        connection: Any,
+        poll_s: float | None,
+        on_change: Callable[[], None] = lambda: None,
+    ) -> RunContext:
+        folder = RunFolder(self.home.run_dir(run.id))
+        partitions = Partitions(PARTITION_ROWS, run.rows)
+        with self.ledger.transaction("take") as tx:
+            epoch = tx.take_run(run.id, self.clock.now())
+        return RunContext(
+            run=run.id,
+            provider=run.provider,
+            ledger=self.ledger,
+            folder=folder,
+            partitions=partitions,
+            wire=setup.wire,
+            limits=setup.limits,
+            output=setup.output,
+            base_cap=setup.base_cap,
+            policy=RetryPolicy(attempts=setup.job.attempts),
+            pacing=Pacing(poll_s=poll_s if poll_s is not None else setup.job.lane.poll),
+            clock=self.clock,
+            packer=packer_for(setup, run.id, folder, partitions),
+            connection=connection,
+            epoch=epoch,
+            on_change=on_change,
+        )
+
+    async def _tidy(self, context: RunContext) -> None:
+        """Delete the remote files of a run that balances; one that stays costs nothing and harms nobody."""
+        for shard in self.ledger.shards(context.run):
+            if shard.file_id is not None:
+                try:
+                    await context.connection.delete_file(shard.file_id)
+                except BulkrateError:
+                    continue
+
+    def cancel(self, run_id: str) -> RunRecord:
+        """Ask for a run's end: nothing new is submitted; `advance` cancels and harvests what runs."""
+        run = self.run(run_id)
+        if run.state in (RunState.READY, RunState.ACTIVE, RunState.CANCELLING):
+            with self.ledger.transaction("cancel") as tx:
+                tx.move_run(run_id, RunEvent.CANCEL, self.clock.now())
+        return self.run(run_id)
+
+    def retry(self, run_id: str) -> int:
+        """Make the failed rows of a finished run pending again; returns how many."""
+        with self.home.run_lock(run_id):
+            folder = RunFolder(self.home.run_dir(run_id))
+            aliases = folder.pairs(folder.aliases_path)
+            reopened = 0
+            with self.ledger.transaction("retry") as tx:
+                for part, vector in self.ledger.vectors(run_id):
+                    failed = list(vector.rows_in(RowState.FAILED))
+                    for index in failed:
+                        if part.first_row + index in aliases:
+                            vector.alias(index)
+                        else:
+                            vector.reopen(index)
+                    reopened += len(failed)
+                    if failed:
+                        tx.save_vector(run_id, part.number, vector)
+                if reopened:
+                    tx.move_run(run_id, RunEvent.REOPENED, self.clock.now(), finished_at=None)
+            return reopened
+
+    def recollect(self, run_id: str) -> None:
+        """Decode every landed result file again, and deliver again."""
+        with self.home.run_lock(run_id):
+            run = self.run(run_id)
+            setup = self.setup(run)
+            recollect_run(self.ledger, self._context(run, setup, None, None))
+            if self.run(run_id).state is RunState.SETTLED:
+                deliver_run(self.ledger, self.home, setup, run_id, self.clock.now())
+
+    def rows(self, run_id: str) -> Iterator[list[dict[str, Any]]]:
+        """The run's rows joined to the source, in blocks."""
+        run = self.run(run_id)
+        setup = self.setup(run)
+        return deliverer_for(self.ledger, self.home, setup, run).rows(setup.source)
+
+    def deliver(self, run_id: str, path: Path | None = None) -> Delivery:
+        """Write the answers there are, to the job's sink or to `path`; harmless at any time."""
+        setup = self.setup(self.run(run_id))
+        return deliver_run(self.ledger, self.home, setup, run_id, self.clock.now(), path=path)
+
+    def forget(self, older_than: datetime) -> list[str]:
+        """Delete finished runs last touched before `older_than`, files and ledger rows; returns their ids."""
+        gone = []
+        for run in self.ledger.runs():
+            if run.updated_at >= older_than or run.state not in (RunState.FINISHED, RunState.READY):
+                continue
+            with self.home.run_lock(run.id):
+                with self.ledger.transaction("clean") as tx:
+                    tx.delete_run(run.id)
+                shutil.rmtree(self.home.run_dir(run.id), ignore_errors=True)
+            gone.append(run.id)
+        return gone
