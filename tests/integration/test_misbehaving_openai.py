@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
+import httpx2
 import openai
 import pytest
 from openai.types import Batch
@@ -346,3 +348,23 @@ def test_a_provider_comes_back_after_an_outage_with_everything(misbehaving_provi
     provider.start()
     batch = poll_to_end(client, batch)
     assert len(rows_of(client, batch.output_file_id)) == 5
+
+
+def test_the_application_needs_no_sockets() -> None:
+    provider = MisbehavingProvider("missing=1")
+
+    async def main() -> Batch:
+        transport = httpx2.ASGITransport(app=provider.app)
+        async with openai.AsyncOpenAI(
+            base_url="http://provider/v1",
+            api_key=provider.api_key,
+            max_retries=0,
+            http_client=httpx2.AsyncClient(transport=transport),
+        ) as client:
+            file = await client.files.create(file=("rows.jsonl", request_lines(range(5))), purpose="batch")
+            batch = await client.batches.create(input_file_id=file.id, endpoint=CHAT, completion_window="24h")
+            provider.advance()
+            return await client.batches.retrieve(batch.id)
+
+    assert asyncio.run(main()).status == "completed"
+    assert provider.meter.rows_accepted == 5

@@ -6,7 +6,7 @@ each picked by a hash of the request. Token counts are the stated estimate of ``
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Final
@@ -40,7 +40,7 @@ TokenCounter = Callable[[Mapping[str, Any]], int]
 def count_tokens(body: Mapping[str, Any]) -> int:
     """Prompt tokens by estimate: the UTF-8 bytes of the prompt's strings, four to a token, rounded up."""
     prompt = body.get("messages", body.get("input", body.get("prompt")))
-    return -(-sum(map(_size_bytes, _strings(prompt))) // 4)
+    return -(-_prompt_bytes(prompt) // 4)
 
 
 def text_tokens(text: str) -> int:
@@ -77,23 +77,23 @@ def is_structured(body: Mapping[str, Any]) -> bool:
 def choices(body: Mapping[str, Any]) -> list[str] | None:
     """The allowed labels, in vLLM's ``structured_outputs`` or its older ``guided_choice``."""
     outputs = body.get("structured_outputs")
-    found = outputs.get("choice") if isinstance(outputs, Mapping) else body.get("guided_choice")
+    found = outputs.get("choice") if isinstance(outputs, dict) else body.get("guided_choice")
     return [str(label) for label in found] if isinstance(found, list) and found else None
 
 
 def schema(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The JSON schema asked for (Chat Completions or Responses form), or ``None``."""
     wanted = body.get("response_format")
-    if not isinstance(wanted, Mapping):
+    if not isinstance(wanted, dict):
         text = body.get("text")
-        wanted = text.get("format") if isinstance(text, Mapping) else None
-    if not isinstance(wanted, Mapping):
+        wanted = text.get("format") if isinstance(text, dict) else None
+    if not isinstance(wanted, dict):
         return None
     if wanted.get("type") == "json_object":
         return {"type": "object", "properties": {"answer": {"type": "string"}}}
     found = wanted.get("json_schema", wanted)
-    found = found.get("schema") if isinstance(found, Mapping) else None
-    return found if isinstance(found, Mapping) else None
+    found = found.get("schema") if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else None
 
 
 def default_answer(body: Mapping[str, Any]) -> Answer:
@@ -213,13 +213,12 @@ def _size_bytes(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
-def _strings(value: Any) -> Iterator[str]:
+def _prompt_bytes(value: Any) -> int:
+    """UTF-8 bytes of the strings in a prompt, roles and part types aside. Runs once or twice per row."""
     if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for name, item in value.items():
-            if name not in ("role", "type"):
-                yield from _strings(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _strings(item)
+        return _size_bytes(value)
+    if isinstance(value, dict):
+        return sum(_prompt_bytes(item) for name, item in value.items() if name not in ("role", "type"))
+    if isinstance(value, list):
+        return sum(map(_prompt_bytes, value))
+    return 0

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator
+from itertools import islice
 
 _IN_MEMORY_BYTES = 4 << 20
 _CHUNK_BYTES = 1 << 20
+_GROUP = 1_000
+
+
+def _batched(chunks: Iterable[bytes], size: int) -> Iterator[list[bytes]]:
+    """Lists of ``size`` chunks, the last one shorter (``itertools.batched`` comes with Python 3.12)."""
+    source = iter(chunks)
+    while group := list(islice(source, size)):
+        yield group
 
 
 class Blob:
@@ -19,8 +28,8 @@ class Blob:
         self.size_bytes = 0
         self.line_count = 0
         self._ends_in_line = False
-        for chunk in chunks:
-            self.append(chunk)
+        for group in _batched(chunks, _GROUP):  # a write per line would cost more than the lines
+            self.append(b"".join(group))
 
     def append(self, chunk: bytes) -> None:
         """Add bytes at the end."""

@@ -1,7 +1,8 @@
 """OpenAI's request and result lines: validation as the service does it, and the three kinds of result.
 
-Facts: docs/reference of the Batch API as of 2026-11 (guide, SDK 3.54), error codes as documented by Azure
-for the same API, shapes of rejected and expired rows as observed in public issues of 2025 and 2026.
+Facts: OpenAI's Batch guide and SDK 3.54, read 2026-11; error codes of whole batches as Azure documents them
+for the same API; shapes of refused and expired rows as observed in public issues of 2025 and 2026.
+UNVERIFIED: the row code ``batch_cancelled``, and what the service says to a blank line.
 """
 
 from __future__ import annotations
