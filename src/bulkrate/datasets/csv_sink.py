@@ -34,7 +34,11 @@ class CsvSink:
                 f"two result columns are named {', '.join(map(repr, twice))}", code="duplicate_columns"
             )
         self._landing = LandingFile(path)
-        self._write([header])
+        # Readers look for the delimiter in the header, and drop a byte order mark before it.
+        if any(mark in name for name in header for mark in ";\t|\ufeff"):
+            self._landing.write(self._quoted(header).encode())
+        else:
+            self._write([header])
 
     def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Append rows."""
@@ -61,12 +65,20 @@ class CsvSink:
             # take it for the end of the row.
             buffer = io.StringIO(newline="")
             plain = csv.writer(buffer, delimiter=self._delimiter, lineterminator="\n")
-            quoted = csv.writer(buffer, delimiter=self._delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
             for record in records:
-                returns = any(field and "\r" in field for field in record)
-                (quoted if returns else plain).writerow(record)
+                if any(field and "\r" in field for field in record):
+                    buffer.write(self._quoted(record))
+                else:
+                    plain.writerow(record)
             text = buffer.getvalue()
         self._landing.write(text.encode())
+
+    def _quoted(self, record: Sequence[str | None]) -> str:
+        buffer = io.StringIO(newline="")
+        csv.writer(buffer, delimiter=self._delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL).writerow(
+            record
+        )
+        return buffer.getvalue()
 
     def commit(self) -> None:
         """Put the file in place."""

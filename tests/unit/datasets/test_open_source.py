@@ -50,7 +50,7 @@ def test_relative_to_base_and_globs_sorted(read, write, tmp_path):
         write(name, b'{"f": "%b"}\n' % name.encode())
     reading = read("**/*.jsonl", base=tmp_path)
     assert [row["f"] for row in reading.good] == ["a/1.jsonl", "a/10.jsonl", "a/deep/er/0.jsonl", "b/2.jsonl"]
-    assert [Path(where.split(":")[0]).name for where in reading.where][0] == "1.jsonl"
+    assert next(Path(where.split(":")[0]).name for where in reading.where) == "1.jsonl"
     listed = open_source(["b/*.jsonl", "a/1.jsonl", "b/2.jsonl"], base=tmp_path)
     assert [file.name for file in listed.files] == ["2.jsonl", "1.jsonl"]
 
