@@ -135,7 +135,7 @@ class AnswerLog:
             return list(self._places)
 
     def get(self, answer_id: str) -> dict[str, Any] | None:
-        """The answer of an id, or None. Sealed segments are read by row groups: for many, use `items`."""
+        """The answer of an id, or None. Sealed segments are read by row groups: for many, use `entries`."""
         with self._wake:
             place = self._places.get(answer_id)
             if place is None:
@@ -147,7 +147,7 @@ class AnswerLog:
         answer: dict[str, Any] = orjson.loads(line)["answer"]
         return answer
 
-    def items(self) -> Iterator[tuple[str, dict[str, Any]]]:
+    def entries(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """All answers on disk, in the order they were written, in bounded memory."""
         with self._wake:
             sealed, size = sorted(self._sealed), self._size

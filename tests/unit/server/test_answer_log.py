@@ -31,7 +31,7 @@ def test_answers_survive_closing(tmp_path: Path) -> None:
         assert "row-99" in log
         assert log.get("row-42") == {"n": 42, "text": "é\n"}
         assert log.get("nobody") is None
-        assert [answer["n"] for _, answer in log.items()] == list(range(100))
+        assert [answer["n"] for _, answer in log.entries()] == list(range(100))
 
 
 def test_lines_are_json_anyone_can_read(tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_second_answer_for_an_id_is_refused(tmp_path: Path) -> None:
         assert log.get("a") == {"n": 0}
     with AnswerLog(tmp_path / "log") as log:
         assert log.append_sync("a", {"n": 10}) is False
-        assert list(log.items()) == [("a", {"n": 0})]
+        assert list(log.entries()) == [("a", {"n": 0})]
 
 
 @settings(deadline=None, max_examples=40)
@@ -76,7 +76,7 @@ def test_a_damaged_line_costs_only_itself(tmp_path: Path) -> None:
         assert (log.damaged, log.ids()) == (1, ["row-0", "row-2"])
         assert log.append_sync("row-1", {"n": 1}) is True
     with AnswerLog(tmp_path / "log") as log:
-        assert [answer["n"] for _, answer in log.items()] == [0, 2, 1]
+        assert [answer["n"] for _, answer in log.entries()] == [0, 2, 1]
 
 
 def test_zeros_left_by_a_power_cut_are_cut_off(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_sealing_keeps_every_answer_and_the_log_goes_on(tmp_path: Path) -> None:
         assert log.append_sync("row-5", {"n": 5}) is True
         assert log.append_sync("row-2", {"n": 2}) is False
         assert log.get("row-3") == {"n": 3}
-        assert [answer["n"] for _, answer in log.items()] == [0, 1, 2, 3, 4, 5]
+        assert [answer["n"] for _, answer in log.entries()] == [0, 1, 2, 3, 4, 5]
     assert sorted(path.name for path in (tmp_path / "log").iterdir()) == ["00000.parquet", "00001.jsonl"]
     table = pq.read_table(tmp_path / "log" / "00000.parquet")
     assert table.column("id").to_pylist() == [f"row-{n}" for n in range(5)]
@@ -114,7 +114,7 @@ def test_long_logs_are_cut_into_segments(tmp_path: Path) -> None:
             for future in [log.submit(f"row-{n}", {"n": n}) for n in range(start, start + 50)]:
                 future.result()
     with AnswerLog(tmp_path / "log") as log:
-        assert [answer["n"] for _, answer in log.items()] == list(range(500))
+        assert [answer["n"] for _, answer in log.entries()] == list(range(500))
     assert len(list((tmp_path / "log").glob("*.parquet"))) > 3
 
 
@@ -126,7 +126,7 @@ def test_crash_between_sealing_and_removing_the_lines(tmp_path: Path) -> None:
     (tmp_path / "log" / "00000.jsonl").write_bytes(lines)
     (tmp_path / "log" / "00003.parquet.tmp").write_bytes(b"half")
     with AnswerLog(tmp_path / "log") as log:
-        assert len(list(log.items())) == len(log) == 4
+        assert len(list(log.entries())) == len(log) == 4
     assert sorted(path.name for path in (tmp_path / "log").iterdir()) == ["00000.parquet", "00001.jsonl"]
 
 
@@ -173,7 +173,7 @@ def test_threads_racing_for_an_id_write_it_once(tmp_path: Path) -> None:
         for thread in threads:
             thread.join()
         assert sorted(firsts) == sorted(f"{n}" for n in range(200))
-        assert len(list(log.items())) == 200
+        assert len(list(log.entries())) == 200
 
 
 def test_a_full_disk_stops_the_log_and_reopening_finds_the_truth(tmp_path: Path) -> None:
