@@ -64,8 +64,10 @@ def all_partitions(connection: Connection, run: str) -> list[PartitionRecord]:
     return [_partition(row) for row in connection.execute(query)]
 
 
-def one_vector(connection: Connection, run: str, number: int) -> Vector:
+def one_vector(connection: Connection, run: str, number: int, *, lock: bool = False) -> Vector:
     query = select(vectors.c.content).where(vectors.c.run == run, vectors.c.number == number)
+    if lock:  # SQLite has locked the whole ledger already, and knows no such clause
+        query = query.with_for_update()
     blob = connection.execute(query).scalar()
     if blob is None:
         raise missing("partition", run, number)

@@ -47,8 +47,8 @@ _GUARDED = frozenset({"id", "run", "number", "state", "epoch"})
 class Transaction:
     """One writing transaction, handed out by `Ledger.transaction`. Times are passed in, aware.
 
-    Methods that name a run or shard which is not there raise LedgerError; so does a commit after which the
-    rows of a touched run would not add up.
+    Methods that name a run or shard which is not there raise LedgerError; so do a vector that does not add
+    up to its partition's rows, and a commit after which partitions would not add up to their run's rows.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -70,7 +70,7 @@ class Transaction:
 
     def vector(self, run: str, number: int) -> Vector:
         """The vector as this transaction sees it: nothing comes between reading and saving it here."""
-        return reading.one_vector(self._connection, run, number)
+        return reading.one_vector(self._connection, run, number, lock=True)
 
     # Runs.
 
@@ -156,8 +156,8 @@ class Transaction:
         rows = self._connection.execute(select(partitions.c.rows).where(here)).scalar()
         if rows is None:
             raise reading.missing("partition", run, number)
+        # The partition balances, and its rows are what they were: the run's sum cannot have moved.
         balance = _balance(vector, run, number, rows)
-        self._touched.add(run)
         self._connection.execute(update(partitions).where(here).values(asdict(balance)))
         there = (vectors.c.run == run) & (vectors.c.number == number)
         self._connection.execute(update(vectors).where(there).values(content=to_blob(vector)))
@@ -254,7 +254,7 @@ class Transaction:
             self._connection.execute(insert(usage), rows)
 
     def check(self) -> None:
-        """Every touched run adds up. Called before each commit; raises LedgerError."""
+        """Every run whose rows or partitions were touched adds up. Called before each commit."""
         for run in sorted(self._touched):
             counted = func.sum(partitions.c.rows)
             query = select(runs.c.state, runs.c.rows, func.coalesce(counted, 0))
