@@ -52,6 +52,8 @@ def longest_answers(output: Output) -> list[str] | None:
 class _Bound:
     def __init__(self, root: Mapping[str, Any]) -> None:
         self._root = root
+        self._open: set[str] = set()
+        self._known: dict[tuple[str, int], int | None] = {}
 
     def chars(self, schema: Any, indent: int, depth: int) -> int | None:
         """The most characters of a value of `schema` that stands at an indent."""
@@ -69,7 +71,7 @@ class _Bound:
         if isinstance(schema.get("enum"), list):
             yield max((_written(value, indent) for value in schema["enum"]), default=0)
         if isinstance(schema.get("$ref"), str):
-            yield self.chars(self._target(schema["$ref"]), indent, depth + 1)
+            yield self._referred(schema["$ref"], indent, depth)
         for inner in schema.get("allOf", ()):
             yield self.chars(inner, indent, depth + 1)
         for word in ("anyOf", "oneOf"):
@@ -79,6 +81,15 @@ class _Bound:
         if kinds is not None:
             kinds = [kinds] if isinstance(kinds, str) else kinds
             yield _max([self._of_type(kind, schema, indent, depth) for kind in kinds])
+
+    def _referred(self, reference: str, indent: int, depth: int) -> int | None:
+        if reference in self._open:
+            return None  # a schema that contains itself has no longest value
+        if (reference, indent) not in self._known:
+            self._open.add(reference)
+            self._known[reference, indent] = self.chars(self._target(reference), indent, depth + 1)
+            self._open.discard(reference)
+        return self._known[reference, indent]
 
     def _of_type(self, kind: str, schema: Mapping[str, Any], indent: int, depth: int) -> int | None:
         match kind:
@@ -105,9 +116,10 @@ class _Bound:
             most = len(first)
         most = int(most)
         inner = [self.chars(item, indent + _INDENT, depth + 1) for item in first[:most]]
-        if most > len(first):
+        more = most - len(inner)
+        if more > 0:
             each = self.chars(schema.get("items"), indent + _INDENT, depth + 1)
-            inner += [each] * (most - len(first))
+            inner.append(None if each is None else each * more + (more - 1) * _between(indent))
         return _enclosed(inner, indent)
 
     def _object(self, schema: Mapping[str, Any], indent: int, depth: int) -> int | None:
@@ -129,6 +141,13 @@ class _Bound:
             return list(schema["enum"]) if len(schema["enum"]) <= _MOST_ANSWERS else None
         if isinstance(schema.get("$ref"), str) and set(schema) <= {"$ref", "description", "title"}:
             return self.values(self._target(schema["$ref"]), depth + 1)
+        for word in ("anyOf", "oneOf"):
+            if word in schema and set(schema) <= {word, "description", "title", "default"}:
+                branches = [self.values(inner, depth + 1) for inner in schema[word]]
+                if any(values is None for values in branches):
+                    return None
+                found = [value for values in branches for value in values or ()]
+                return found if len(found) <= _MOST_ANSWERS else None
         match schema.get("type"):
             case "boolean":
                 return [True, False]
@@ -177,6 +196,11 @@ def _max(bounds: list[int | None]) -> int | None:
     return max(known, default=0) if len(known) == len(bounds) else None
 
 
+def _between(indent: int) -> int:
+    """What stands between two members, one per line: a comma, the end of the line, the indent."""
+    return len(",\n") + indent + _INDENT
+
+
 def _enclosed(members: list[int | None], indent: int) -> int | None:
     """The size of members in brackets, one per line."""
     known = [member for member in members if member is not None]
@@ -184,8 +208,8 @@ def _enclosed(members: list[int | None], indent: int) -> int | None:
         return None
     if not known:
         return 2
-    per_line = len("\n") + indent + _INDENT
-    return 2 + sum(known) + len(known) * per_line + (len(known) - 1) * len(",") + len("\n") + indent
+    # The first member has a bracket before it instead of a comma, the last one a line of its own after it.
+    return sum(known) + len(known) * _between(indent) + len("\n") + indent + 1
 
 
 def _written(value: Any, indent: int) -> int:

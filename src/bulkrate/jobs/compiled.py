@@ -7,8 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from bulkrate.core.request import has_hole
+from bulkrate.jobs.columns import ROW, Reads, columns_of
 from bulkrate.jobs.document import Defect, Document, Place
-from bulkrate.jobs.environment import FUNCTIONS, NullWritten, new_environment
+from bulkrate.jobs.environment import NullWritten, new_environment
 from bulkrate.jobs.request_spec import RequestSpec
 from bulkrate.jobs.spec import Job
 
@@ -16,10 +18,6 @@ if TYPE_CHECKING:
     from minijinja import Environment, TemplateError
 
 URLS = ("https:", "data:")
-ROW = "row"
-# `row["a column"]` and `row.column` say which columns they want; any other use of `row` wants all.
-_ROW_WORD = re.compile(r"(?<![\w.])row(?!\w)")
-_ROW_COLUMN = re.compile(r"""(?<![\w.])row(?:\[\s*(?:"([^"\\]+)"|'([^'\\]+)')\s*\]|\.(\w+)(?!\w|\s*\())""")
 # What makes a template fail for every row alike.
 _HOPELESS = {"UnknownFilter", "UnknownTest", "UnknownFunction", "TemplateNotFound"}
 
@@ -41,9 +39,7 @@ class Slot:
 
     text: Text
     name: str
-    columns: tuple[str, ...]
-    row_columns: tuple[str, ...] = ()
-    whole_row: bool = False
+    reads: Reads
 
 
 @dataclass(slots=True)
@@ -87,12 +83,13 @@ def compile_templates(job: Job, spec: RequestSpec) -> Compiled:
         name = str(number)
         try:
             compiled.environment.add_template(name, text.source)
-            slot = _slot(text, name, compiled.environment)
-            if slot is None:
-                compiled.constants[text.place] = compiled.environment.render_template(name)
-            else:
+            reads = columns_of(text.source, compiled.environment)
+            if reads.anything:
+                slot = Slot(text, name, reads)
                 _probe(slot, compiled.environment)
                 compiled.slots.append(slot)
+            else:
+                compiled.constants[text.place] = compiled.environment.render_template(name)
         except TemplateError as error:
             compiled.defects.append(_template_defect(text, error, document))
         except NullWritten:
@@ -102,24 +99,12 @@ def compile_templates(job: Job, spec: RequestSpec) -> Compiled:
     return compiled
 
 
-def _slot(text: Text, name: str, environment: Environment) -> Slot | None:
-    """The slot of a template; None when it names no column and so is the same for every row."""
-    names = environment.undeclared_variables_in_template(name)
-    called = {word for word in names & FUNCTIONS if re.search(rf"\b{word}\s*\(", text.source)}
-    columns = tuple(sorted(names - called - {ROW}))
-    if ROW not in names:
-        return Slot(text, name, columns) if columns else None
-    found = [next(filter(None, groups)) for groups in _ROW_COLUMN.findall(text.source)]
-    whole = len(found) != len(_ROW_WORD.findall(text.source))
-    return Slot(text, name, columns, tuple(sorted(set(found))), whole)
-
-
 def _probe(slot: Slot, environment: Environment) -> None:
     """Render once with stand-ins, to find a filter that does not exist before a million rows do."""
     from minijinja import TemplateError
 
-    context: dict[str, Any] = dict.fromkeys(slot.columns, "1")
-    context[ROW] = dict.fromkeys(slot.row_columns, "1")
+    context: dict[str, Any] = dict.fromkeys(slot.reads.columns, "1")
+    context[ROW] = dict.fromkeys(slot.reads.row_columns, "1")
     try:
         environment.render_template(slot.name, **context)
     except TemplateError as error:
@@ -149,6 +134,8 @@ def _constant_defects(spec: RequestSpec, compiled: Compiled, document: Document)
     places = {slot.text.place: number for number, slot in enumerate(compiled.slots)}
     for text in texts_of(spec):
         value = compiled.constants.get(text.place)
+        if value is not None and has_hole(value):
+            yield _defect(text, document, "writes private-use characters that Bulkrate keeps for itself")
         if text.is_url and value is not None and not value.startswith(URLS):
             yield _defect(text, document, "must be an https: or data: URL; files are not read from here")
     if () in blank_groups(spec, places, compiled.constants):

@@ -1,8 +1,8 @@
 """A YAML or JSON file as plain data, with the line of every value.
 
 YAML reads some bare words as something else than text (`no`, `1.10`, `2024-05-01`, `12:30`). Such values
-are kept as YAML reads them; `bare` holds the word as it was written, so that a message can say what
-happened and ask for quotes.
+are kept as YAML reads them (dates as text); `bare` holds the word as it was written and what it became, so
+that a message can say what happened and ask for quotes.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ _KINDS = {
     "timestamp": "a date",
     "null": "nothing",
 }
+# Booleans to YAML 1.1; in the `enum` of a schema nobody means them so.
+_SWITCHES = {"yes", "no", "on", "off"}
 
 
 class Defect(NamedTuple):
@@ -47,7 +49,7 @@ class Document:
     data: Any
     name: str | None = None
     lines: dict[Place, int] = field(default_factory=dict)
-    bare: dict[Place, str] = field(default_factory=dict)
+    bare: dict[Place, tuple[str, str]] = field(default_factory=dict)
     defects: list[Defect] = field(default_factory=list)
 
     def line_of(self, place: Place) -> int | None:
@@ -130,7 +132,7 @@ def parse_json(text: str, name: str) -> Document:
         root = yaml.compose(text.replace("\t", " "), Loader=yaml.SafeLoader)
         if root is not None:
             _walk(root, (), document, frozenset())
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):
         pass  # a corner where JSON is not YAML: messages then come without line numbers
     document.bare.clear()  # JSON says what it means
     return document
@@ -150,8 +152,12 @@ def _walk(node: Any, place: Place, document: Document, above: frozenset[int]) ->
         for index, item in enumerate(node.value):
             _walk(item, (*place, index), document, above)
     elif node.tag.removeprefix(_TAG) in _KINDS and node.style is None:
-        document.bare[place] = node.value
+        document.bare[place] = (node.value, _KINDS[node.tag.removeprefix(_TAG)])
         if node.tag == _TAG + "timestamp":
+            # JSON has no dates, so no field of a job can mean one. As text it cannot be an impossible date.
+            node.tag = _TAG + "str"
+            document.defects.append(Defect(place, line, quote_advice(document, place) or ""))
+        elif "enum" in place and node.value.lower() in _SWITCHES:
             document.defects.append(Defect(place, line, quote_advice(document, place) or ""))
     elif not isinstance(node, yaml.ScalarNode) or node.tag != _TAG + "str":
         document.defects.append(Defect(place, line, f"has the YAML tag {node.tag}"))
@@ -185,16 +191,10 @@ def quote_advice(document: Document, place: Place) -> str | None:
     word = document.bare.get(place)
     if word is None:
         return None
-    kind = kind_of(word)
-    if not word:
+    text, kind = word
+    if not text:
         return "is empty"
-    return f'the bare word {word} is read as {kind}; write "{word}" in quotes'
-
-
-def kind_of(word: str) -> str:
-    """What YAML takes a bare word for, in words."""
-    tag: str = yaml.compose(word, Loader=yaml.SafeLoader).tag  # type: ignore[union-attr]
-    return _KINDS.get(tag.removeprefix(_TAG), "something else")
+    return f'the bare word {text} is read as {kind}; write "{text}" in quotes'
 
 
 def value_at(data: Any, place: Place) -> tuple[bool, Any]:

@@ -14,58 +14,68 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from decimal import Decimal
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from minijinja import Environment
-
-# What a template may call without being given it; a column of that name still wins where it is not called.
-FUNCTIONS = frozenset({"range", "dict", "namespace", "debug"})
 
 
 class NullWritten(Exception):
     """A template wrote out a null. Holds no content of the row."""
 
 
+class NotText(Exception):
+    """A value that has no sensible text: bytes."""
+
+
 class Null:
-    """Stands for a null of a row: false, equal to none, and it remembers being made into text."""
+    """Stands for a null of a row: it is false, and being made into text is noticed."""
 
-    __slots__ = ("written",)
+    __slots__ = ("_nulls",)
 
-    def __init__(self) -> None:
-        self.written = False
+    def __init__(self, nulls: Nulls) -> None:
+        self._nulls = nulls
 
     def __bool__(self) -> bool:
         return False
 
     def __str__(self) -> str:
-        self.written = True
+        self._nulls.written = True
         return ""
 
     def __repr__(self) -> str:
         return "None"  # inside a list or mapping that is shown as a whole
 
 
-class NotText(Exception):
-    """A value that has no sensible text: bytes."""
+class Nulls:
+    """The nulls of one row: which columns are null, and whether a template wrote one out."""
 
+    __slots__ = ("columns", "written")
 
-def guarded(value: Any, null: Null) -> Any:
-    """`value` with its nulls watched and its decimals as they are written. Raises NotText for bytes."""
-    match value:
-        case None:
-            return null
-        case Decimal():
-            return str(value)
-        case bytes() | bytearray() | memoryview():
-            raise NotText
-        case Mapping():
-            return {str(key): guarded(inner, null) for key, inner in value.items()}
-        case list() | tuple():
-            return [guarded(inner, null) for inner in value]
-        case _:
-            return value
+    def __init__(self) -> None:
+        self.columns: set[str] = set()
+        self.written = False
+
+    def guard(self, value: Any, column: str) -> Any:
+        """A column's value with its nulls watched. Raises NotText for bytes."""
+        if value is None:
+            self.columns.add(column)
+        return self._guarded(value)
+
+    def _guarded(self, value: Any) -> Any:
+        match value:
+            case None:
+                return Null(self)
+            case Decimal():
+                return str(value)  # minijinja would make it a float: 1.10 would read 1.1
+            case bytes() | bytearray() | memoryview():
+                raise NotText
+            case Mapping():
+                return {str(key): self._guarded(inner) for key, inner in value.items()}
+            case list() | tuple():
+                return [self._guarded(inner) for inner in value]
+            case _:
+                return value
 
 
 def _finalize(value: Any) -> Any:
@@ -97,12 +107,6 @@ def _to_json(value: Any, indent: int | None = None) -> str:
 
 def _json_of(value: Any) -> Any:
     return None if type(value) is Null else str(value)
-
-
-@cache
-def environment() -> Environment:
-    """A new environment without templates; one per process is enough for probing."""
-    return new_environment()
 
 
 def new_environment() -> Environment:

@@ -28,16 +28,15 @@ def _one_or_many(value: Any) -> Any:
 def _check_many(values: tuple[str, ...]) -> tuple[str, ...]:
     if not values:
         raise wrong("is an empty list")
-    check_distinct(values)
+    if "" in values:
+        raise wrong("is empty", at=values.index("") if len(values) > 1 else None)
+    _check_distinct(values, "value")
     return values
 
 
-def check_distinct(values: Sequence[str], what: str = "value") -> None:
-    """Refuse an item that is empty or was there before, at that item's line."""
+def _check_distinct(values: Sequence[str], what: str) -> None:
     seen: set[str] = set()
     for index, value in enumerate(values):
-        if not value.strip():
-            raise wrong(f"is an empty {what}", at=index)
         if value in seen:
             raise wrong(f'repeats the {what} "{value}"', at=index)
         seen.add(value)
@@ -115,7 +114,10 @@ Whole = Annotated[int, Field(strict=True)]
 def _check_labels(labels: tuple[str, ...]) -> tuple[str, ...]:
     if len(labels) < 2:
         raise wrong("needs at least two labels")
-    check_distinct(labels, "label")
+    for index, label in enumerate(labels):
+        if not label.strip():
+            raise wrong("is an empty label", at=index)
+    _check_distinct(labels, "label")
     return labels
 
 

@@ -14,7 +14,7 @@ from bulkrate.jobs.document import Defect, Document, read_document
 from bulkrate.jobs.messages import defects_of, job_error
 from bulkrate.jobs.spec import Job
 
-_LINES_SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst")
+_LINES_SUFFIXES = (".zst", ".gz", ".jsonl", ".ndjson")
 
 
 def load_job(path: str | Path) -> Job:
@@ -44,8 +44,7 @@ def openai_batch_job(path: str | Path, model: str | None = None) -> Job:
     data: dict[str, Any] = {"name": job_name(name), "source": {"path": file.name, "format": "jsonl"}}
     if model is not None:
         data["model"] = model
-    # A file name is not a pattern: its own brackets and stars mean themselves.
-    data["source"]["path"] = re.sub(r"([*?[])", r"[\1]", file.name)
+
     return load_job_mapping(data, file.parent)
 
 

@@ -48,6 +48,9 @@ def _defect(finding: Mapping[str, Any], document: Document, model: type[BaseMode
     hint = None
     if kind == "literal_error":
         hint = _nearest(str(finding["input"]), _literals(context["expected"]))
+    if kind == "model_type" and isinstance(finding["input"], str):
+        inner = _model_at(place, model)
+        hint = f"did you mean `{written(place)}.path`?" if inner and "path" in inner.model_fields else None
     message = _sentence(kind, context, finding["input"])
     if kind in _WANTS_TEXT:
         message = quote_advice(document, place) or message
@@ -77,7 +80,9 @@ def _sentence(kind: str, context: Mapping[str, Any], value: Any) -> str:
             return f"must be a list, not {_what(value)}"
         case "model_type" | "dict_type" | "model_attributes_type":
             return f"must be a section with fields, not {_what(value)}"
-        case "int_type" | "int_from_float":
+        case "int_from_float":
+            return "must be a whole number"
+        case "int_type":
             return f"must be a whole number, not {_what(value)}"
         case "float_type":
             return f"must be a number, not {_what(value)}"

@@ -188,16 +188,18 @@ class RequestSpec(BaseModel):
     system: Annotated[
         str | None,
         Field(
+            min_length=1,
             description="The system prompt; a template. Kept equal for all rows, providers can serve it from "
-            "their cache."
+            "their cache.",
         ),
     ] = None
     prompt: Annotated[
         str | None,
         Field(
+            min_length=1,
             description="The user's message; a Jinja template in which a column stands by its name: "
             "`{{ body }}`. A missing or empty (null) value is an error of that row, "
-            "unless the template says otherwise: `{{ body | default('none') }}`."
+            "unless the template says otherwise: `{{ body | default('none') }}`.",
         ),
     ] = None
     messages: Annotated[

@@ -178,8 +178,12 @@ class Job(BaseModel):
 
     @field_validator("request", mode="after")
     @classmethod
-    def _no_marks(cls, request: RequestSpec | None) -> RequestSpec | None:
-        if request is not None and has_hole(orjson.dumps(request.model_dump(mode="json")).decode()):
+    def _can_be_written(cls, request: RequestSpec | None) -> RequestSpec | None:
+        try:
+            text = b"" if request is None else orjson.dumps(request.model_dump(mode="json"))
+        except (TypeError, ValueError):
+            raise wrong("must be made of what JSON can hold") from None
+        if has_hole(text.decode()):
             raise wrong("contains private-use characters (U+F8FF U+E0B0) that Bulkrate keeps for itself")
         return request
 

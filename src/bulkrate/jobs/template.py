@@ -10,17 +10,10 @@ import orjson
 
 from bulkrate.core.problem import Problem
 from bulkrate.core.request import DocumentPart, ImagePart, Message, Part, Request, TextPart, has_hole, hole
-from bulkrate.jobs.compiled import (
-    ROW,
-    URLS,
-    Slot,
-    blank_groups,
-    compile_templates,
-    origin_of,
-    texts_of,
-)
+from bulkrate.jobs.columns import ROW, Reads
+from bulkrate.jobs.compiled import URLS, Slot, blank_groups, compile_templates, origin_of, texts_of
 from bulkrate.jobs.document import Place, written
-from bulkrate.jobs.environment import NotText, Null, NullWritten, guarded
+from bulkrate.jobs.environment import NotText, Nulls, NullWritten
 from bulkrate.jobs.messages import job_error
 from bulkrate.jobs.openai_lines import is_blank, line_body, parse_body
 from bulkrate.jobs.spec import Job, RequestSpec
@@ -59,10 +52,8 @@ class RowTemplate:
         self._urls = [number for number, slot in enumerate(self._slots) if slot.text.is_url]
         self._prompts = blank_groups(job.request, self._holes, self._constants)
         self._texts = self._chat()
-        self.columns = frozenset(
-            column for slot in self._slots for column in (*slot.columns, *slot.row_columns)
-        )
-        self.whole_row = any(slot.whole_row for slot in self._slots)
+        self.columns = frozenset(column for slot in self._slots for column in slot.reads.names)
+        self.whole_row = any(slot.reads.whole_row for slot in self._slots)
         self.request = self.request_for([hole(number) for number in range(len(self._slots))])
 
     def __reduce__(self) -> tuple[type[RowTemplate], tuple[Job]]:
@@ -73,23 +64,23 @@ class RowTemplate:
         values: list[str] = []
         for slot in self._slots:
             context: dict[str, Any] = {}
-            null: Null | None = None
+            nulls: Nulls | None = None
             try:
-                for column in slot.columns:
+                for column in slot.reads.columns:
                     value = row.get(column)
                     if type(value) in _PLAIN:
                         context[column] = value
                     elif value is not None or column in row:
-                        null = null or Null()
-                        context[column] = guarded(value, null)
-                if slot.whole_row or slot.row_columns:
-                    null = null or Null()
-                    context[ROW] = _row_as_value(slot, row, null)
+                        nulls = nulls or Nulls()
+                        context[column] = nulls.guard(value, column)
+                if slot.reads.whole_row or slot.reads.row_columns:
+                    nulls = nulls or Nulls()
+                    context[ROW] = _row_as_value(slot.reads, row, nulls)
                 text = self._render(slot.name, **context)
             except Exception as error:
-                return _problem(error, slot, null)
-            if null is not None and null.written:
-                return _null_problem(slot)
+                return _problem(error, slot, nulls, row)
+            if nulls is not None and nulls.written:
+                return _null_problem(slot, nulls)
             if has_hole(text):
                 return _MARKS
             values.append(text)
@@ -144,6 +135,8 @@ class LineTemplate:
     """For a source that is an OpenAI batch file: each row is its own request."""
 
     def __init__(self, job: Job) -> None:
+        if job.request is not None:
+            raise ValueError("a job with a request section makes its requests from templates")
         self._model = job.model_name
 
     def request_for_row(self, row: Mapping[str, Any]) -> Request | Problem:
@@ -156,7 +149,8 @@ class LineTemplate:
             return Problem("bad_request_line", str(error))
         if has_hole(text):
             return _MARKS
-        if request.kind == "chat" and all(is_blank(message) for message in request.messages):
+        turns = [message for message in request.messages if message.role == "user"] or request.messages
+        if request.kind == "chat" and all(is_blank(message) for message in turns):
             return Problem("empty_prompt", "the prompt is empty")
         return request
 
@@ -183,23 +177,29 @@ def _messages(spec: RequestSpec, text_at: Any) -> tuple[Message, ...]:
     return tuple(messages)
 
 
-def _row_as_value(slot: Slot, row: Mapping[str, Any], null: Null) -> dict[str, Any]:
-    names = row.keys() if slot.whole_row else [name for name in slot.row_columns if name in row]
-    return {name: guarded(row[name], null) for name in names}
+def _row_as_value(reads: Reads, row: Mapping[str, Any], nulls: Nulls) -> dict[str, Any]:
+    names = row.keys() if reads.whole_row else [name for name in reads.row_columns if name in row]
+    return {name: nulls.guard(row[name], name) for name in names}
 
 
-def _null_problem(slot: Slot) -> Problem:
-    names = ", ".join(f"`{name}`" for name in (*slot.columns, *slot.row_columns)) or "the row"
-    return Problem("null_value", f"{written(slot.text.place)} writes out a null (it reads {names})")
+def _null_problem(slot: Slot, nulls: Nulls | None) -> Problem:
+    columns = "" if nulls is None else ", ".join(f"`{name}`" for name in sorted(nulls.columns))
+    what = f"{columns} is null" if columns else "it reads a null"
+    where = written(slot.text.place)
+    return Problem("null_value", f"{where}: {what}; `| default(…)` puts a text in its place")
 
 
-def _problem(error: Exception, slot: Slot, null: Null | None) -> Problem:
+def _problem(error: Exception, slot: Slot, nulls: Nulls | None, row: Mapping[str, Any]) -> Problem:
     """Why a row could not be rendered, in words that hold nothing of the row or the prompt."""
     from minijinja import TemplateError
 
     where = written(slot.text.place)
-    if isinstance(error, NullWritten) or (null is not None and null.written):
-        return _null_problem(slot)
+    if isinstance(error, NullWritten) or (nulls is not None and nulls.written):
+        # To a filter, what is not there looks like a null.
+        missing = [name for name in slot.reads.names if name not in row]
+        if missing and (nulls is None or not nulls.columns):
+            return Problem("undefined_column", f"{where}: `{missing[0]}` is not in this row")
+        return _null_problem(slot, nulls)
     if isinstance(error, NotText):
         return Problem("template_error", f"{where} reads a column that holds bytes, not text")
     if not isinstance(error, TemplateError):
@@ -210,5 +210,7 @@ def _problem(error: Exception, slot: Slot, null: Null | None) -> Problem:
         expression = slot.text.source.encode()[start:end].decode(errors="replace")
         name = f"`{expression}`" if _SHOWABLE.fullmatch(expression) else "a value"
         return Problem("undefined_column", f"{line}{where}: {name} is not in this row")
+    if nulls is not None and nulls.columns:
+        return _null_problem(slot, nulls)  # a null in a sum, a slice, a loop
     what = re.sub(r"(?<!^)(?=[A-Z])", " ", error.kind).lower()
     return Problem("template_error", f"{line}{where}: {what}")
