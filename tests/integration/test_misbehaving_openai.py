@@ -368,3 +368,29 @@ def test_the_application_needs_no_sockets() -> None:
 
     assert asyncio.run(main()).status == "completed"
     assert provider.meter.rows_accepted == 5
+
+
+def test_objects_have_the_members_of_recorded_ones(misbehaving_provider: ProviderFactory) -> None:
+    # The members seen in traffic recorded from the service in 2025.
+    batch_times = "created in_progress expires finalizing completed failed expired cancelling cancelled"
+    recorded = {
+        "batch": {f"{word}_at" for word in batch_times.split()}
+        | set("id object endpoint errors input_file_id completion_window status output_file_id".split())
+        | {"error_file_id", "request_counts", "metadata"},
+        "file": set("object id purpose filename bytes created_at expires_at status status_details".split()),
+        "line": {"id", "custom_id", "response", "error"},
+        "body": set("id object created model choices usage service_tier system_fingerprint".split()),
+        "choice": {"index", "message", "logprobs", "finish_reason"},
+    }
+    client = client_of(misbehaving_provider())
+    batch = poll_to_end(client, submit(client, request_lines(range(1))))
+    (line,) = rows_of(client, batch.output_file_id).values()
+    body = line["response"]["body"]
+    ours = {
+        "batch": json.loads(client.batches.with_raw_response.retrieve(batch.id).text),
+        "file": json.loads(client.files.with_raw_response.retrieve(batch.input_file_id).text),
+        "line": line,
+        "body": body,
+        "choice": body["choices"][0],
+    }
+    assert {name: recorded[name] - ours[name].keys() for name in ours} == dict.fromkeys(ours, set())

@@ -176,8 +176,8 @@ class FaultPlan:
                 return fault if nth >= 0 and (fault.batches == ALL or nth < fault.batches) else None
         return None
 
-    def standing(self, name: str) -> Fault | None:
-        """The standing fault ``name``, if the plan has it."""
+    def named(self, name: str) -> Fault | None:
+        """The fault ``name`` if the plan has it, whatever its budget."""
         return next((fault for fault in self.faults if fault.name == name), None)
 
     def on_call(self, operation: str, nth: int) -> Fault | None:

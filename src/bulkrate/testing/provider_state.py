@@ -304,8 +304,8 @@ class ProviderState:
 
     def _fates(self, batch: Batch, unfinished: Fate) -> dict[int, Fate]:
         scan, ordinal = batch.scan, batch.ordinal - self._first_ordinal
-        truncate = self.plan.on_batch("truncate", ordinal)
-        below = truncate.number("below") if truncate is not None else self._below()
+        truncate = self.plan.named("truncate")
+        below = 0 if truncate is None else truncate.number("below")
         fates = self.plan.fates(
             ordinal,
             rows=batch.rows,
@@ -322,10 +322,6 @@ class ProviderState:
         self._truncating |= {scan.contents[row] for row, fate in fates.items() if fate is Fate.TRUNCATED}
         self._broken |= {scan.contents[row] for row, fate in fates.items() if fate is Fate.BAD_JSON}
         return fates
-
-    def _below(self) -> int:
-        fault = self.plan.standing("truncate")
-        return fault.number("below") if fault is not None else 0
 
     def _row_contexts(self, batch: Batch) -> Iterator[tuple[bytes, RowContext]]:
         at = self._at()
@@ -345,7 +341,7 @@ class ProviderState:
     # -- admission and counts --------------------------------------------------------------------------
 
     def _admit(self, scan: Scan) -> None:
-        queue = self.plan.standing("token_queue")
+        queue = self.plan.named("token_queue")
         if queue is None:
             return
         enqueued = sum(
