@@ -6,7 +6,7 @@ A template is the job's author's; a row is data and never a template. What diffe
 * a null refuses to become text (`None` in a prompt is a silent, paid-for bug). It can be tested
   (`{% if note %}`, `note is none`) and replaced (`note | default("…")`);
 * `tojson` writes plain JSON: the HTML-safe escapes of Jinja cost tokens and read badly;
-* numbers read as Python writes them, and decimals keep their zeros.
+* decimals keep their zeros.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class NullWritten(Exception):
-    """A template wrote out a null. Holds no content of the row."""
+    """A filter was asked to write out a null. Holds no content of the row."""
 
 
 class NotText(Exception):
@@ -78,17 +78,6 @@ class Nulls:
                 return value
 
 
-def _finalize(value: Any) -> Any:
-    """Called for every `{{ … }}`."""
-    if type(value) is str:
-        return value
-    if value is None or type(value) is Null:
-        raise NullWritten
-    if type(value) is float:
-        return str(value)
-    return value
-
-
 def _default(value: Any, other: Any = "", boolean: bool = False) -> Any:
     if value is None or type(value) is Null or (boolean and not value):
         return other
@@ -118,7 +107,6 @@ def new_environment() -> Environment:
         auto_escape_callback=lambda name: None,
         keep_trailing_newline=True,
         debug=False,  # its messages would quote the row
-        finalizer=_finalize,
         filters={"default": _default, "d": _default, "tojson": _to_json},
         tests={"none": _is_none},
     )
