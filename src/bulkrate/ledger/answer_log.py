@@ -177,6 +177,8 @@ class AnswerLog:
             self._closing = True
             self._wake.notify_all()
         self._committer.join()
+        if self._file >= 0 and self._size == 0:
+            self._jsonl(self._segment).unlink()  # nothing was written to it
         self._release()
 
     def __enter__(self) -> Self:

@@ -127,7 +127,7 @@ def test_crash_between_sealing_and_removing_the_lines(tmp_path: Path) -> None:
     (tmp_path / "log" / "00003.parquet.tmp").write_bytes(b"half")
     with AnswerLog(tmp_path / "log") as log:
         assert len(list(log.entries())) == len(log) == 4
-    assert sorted(path.name for path in (tmp_path / "log").iterdir()) == ["00000.parquet", "00001.jsonl"]
+    assert sorted(path.name for path in (tmp_path / "log").iterdir()) == ["00000.parquet"]
 
 
 def test_one_holder_at_a_time(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Provider `local`: a batch server of our own on this machine, found or started when it is needed."""
