@@ -19,9 +19,6 @@ nothing newer is published. It gives the ``prompt_tokens`` billed in recorded gp
 REPLY_TOKENS = 3
 """Tokens that open the reply (``<|start|>assistant<|message|>``), once per chat. Same source."""
 
-ONE_THREAD_CHARS = 250_000
-"""Below this many characters a second thread costs more than it brings (measured, ADR 0007)."""
-
 
 class OpenAIVocabularyCounter:
     """Counts with a public OpenAI encoding: ``o200k_base``, ``o200k_harmony`` or ``cl100k_base``.
@@ -68,6 +65,6 @@ class OpenAIVocabularyCounter:
         # Lazy: the vocabularies are 8 MB of shared library, and half a second to unpack on first use.
         # By name, as the package ships no types.
         toktok = import_module("toktok")
-        threads = 1 if sum(map(len, texts)) < ONE_THREAD_CHARS else 0
-        counts: list[int] = toktok.batch_count(texts, self.encoding, threads=threads)
+        # One thread: a second one brought nothing (ADR 0007), and rows are worked on by processes.
+        counts: list[int] = toktok.batch_count(texts, self.encoding, threads=1)
         return counts

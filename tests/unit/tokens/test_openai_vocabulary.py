@@ -90,6 +90,12 @@ def test_counts_are_tiktokens_on_hostile_text(reference: tiktoken.Encoding) -> N
     assert OpenAIVocabularyCounter(reference.name).count_texts(texts) == reference_counts(reference, texts)
 
 
+def test_harmony_counts_plain_text_as_o200k_does() -> None:
+    harmony, o200k = OpenAIVocabularyCounter("o200k_harmony"), OpenAIVocabularyCounter("o200k_base")
+    texts = [*HOSTILE, "<|channel|>analysis<|message|>"]
+    assert harmony.count_texts(texts) == o200k.count_texts(texts)
+
+
 @pytest.mark.parametrize("text", LONG_TEXTS.values(), ids=LONG_TEXTS.keys())
 def test_counts_are_tiktokens_on_long_runs(reference: tiktoken.Encoding, text: str) -> None:
     assert OpenAIVocabularyCounter(reference.name).count_texts([text]) == reference_counts(reference, [text])
