@@ -177,6 +177,7 @@ def _walk_mapping(node: yaml.MappingNode, place: Place, document: Document, abov
             kind = _KINDS.get(key.tag.removeprefix(_TAG), "something else")
             message = f'the bare key {key.value} is read as {kind}; write "{key.value}" in quotes'
             document.defects.append(Defect(inner, line, message))
+            key.tag = _TAG + "str"
         elif key.value in seen:
             document.defects.append(
                 Defect(inner, line, f"stands twice; the first is on line {seen[key.value]}")

@@ -15,14 +15,20 @@ _MODEL_PATTERN = r"^[a-z0-9][a-z0-9_-]*/\S+$"
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 
 
-def wrong(message: str, *, at: str | int | None = None, hint: str | None = None) -> PydanticCustomError:
+def wrong(message: str, *, at: str | int | None = None, wants_text: bool = False) -> PydanticCustomError:
     """A field error whose text is `message`; `at` points to an item or key below the checked field."""
     # The text goes in as a value, so that braces in it are not read as pydantic's placeholders.
-    return PydanticCustomError("job_field", "{problem}", {"problem": message, "at": at, "hint": hint})
+    return PydanticCustomError(
+        "job_field", "{problem}", {"problem": message, "at": at, "wants_text": wants_text}
+    )
 
 
 def _one_or_many(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
+    if isinstance(value, str):
+        return [value]
+    if not isinstance(value, list | tuple):
+        raise wrong("must be a text or a list of texts", wants_text=True)
+    return value
 
 
 def _check_many(values: tuple[str, ...]) -> tuple[str, ...]:

@@ -77,9 +77,10 @@ def _load(document: Document, base: Path) -> Job:
     try:
         job = Job.model_validate({**data, "base": base})
     except ValidationError as error:
+        # What YAML did to a word is the cause; what the model says about the same word is its effect.
         known = {defect.place for defect in defects}
-        found = defects_of(error, document, Job)
-        defects += [defect for defect in found if defect.place not in known]
+        known |= {place[: place.index("json_schema") + 1] for place in known if "json_schema" in place}
+        defects += [defect for defect in defects_of(error, document, Job) if defect.place not in known]
     except (TypeError, RecursionError) as error:
         raise JobError(f"{document.at(None)}cannot be understood: {error}") from None
     if job is not None:

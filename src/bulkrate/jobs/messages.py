@@ -41,7 +41,8 @@ def _defect(finding: Mapping[str, Any], document: Document, model: type[BaseMode
         at = context.get("at")
         if at is not None:
             place = (*place, *(at.split(".") if isinstance(at, str) else (at,)))
-        return Defect(place, document.line_of(place), context["problem"], context.get("hint"))
+        advice = quote_advice(document, place) if context["wants_text"] else None
+        return Defect(place, document.line_of(place), advice or context["problem"])
     if kind == "extra_forbidden":
         hint = _nearest_field(place, model)
         return Defect(place, document.line_of(place), "there is no such field", hint)
@@ -80,7 +81,7 @@ def _sentence(kind: str, context: Mapping[str, Any], value: Any) -> str:
             return f"must be a list, not {_what(value)}"
         case "model_type" | "dict_type" | "model_attributes_type":
             return f"must be a section with fields, not {_what(value)}"
-        case "int_from_float":
+        case "int_type" if isinstance(value, float):
             return "must be a whole number"
         case "int_type":
             return f"must be a whole number, not {_what(value)}"

@@ -234,9 +234,7 @@ class RequestSpec(BaseModel):
             description="Reasoning effort: `minimal`, `low`, `medium`, `high`, or the provider's word.",
         ),
     ] = None
-    tools: Annotated[
-        tuple[ToolSpec, ...] | None, Field(min_length=1, description="Functions the model may call.")
-    ] = None
+    tools: Annotated[tuple[ToolSpec, ...] | None, Field(description="Functions the model may call.")] = None
     extra: Annotated[
         dict[str, Any],
         Field(description="Further fields of the provider's own API, passed through as they are."),
