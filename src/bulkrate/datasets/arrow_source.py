@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bulkrate.datasets.arrow_values import is_plain, to_plain
 from bulkrate.datasets.block import Block, BlockBuilder, Problem
-from bulkrate.datasets.byte_stream import digest
+from bulkrate.datasets.byte_stream import CHUNK_BYTES, digest
 from bulkrate.errors import SourceError
 
 if TYPE_CHECKING:
@@ -130,8 +130,10 @@ def _parquet_batches(path: Path, size: int) -> Iterator[pa.RecordBatch | tuple[P
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    # No pre-buffering: it would load whole row groups.
-    with pq.ParquetFile(path, pre_buffer=False, page_checksum_verification=True) as file:
+    # Buffered and not pre-buffered: otherwise whole column chunks or row groups would be loaded.
+    with pq.ParquetFile(
+        path, buffer_size=CHUNK_BYTES, pre_buffer=False, page_checksum_verification=True
+    ) as file:
         for group in range(file.num_row_groups):
             expected = file.metadata.row_group(group).num_rows
             read = 0

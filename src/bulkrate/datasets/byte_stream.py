@@ -30,8 +30,8 @@ __all__ = [
 CHUNK_BYTES = 1 << 20
 MAX_LINE_BYTES = 64 << 20
 # Fed to the zstd decoder in one go. It cannot be told to stop after so much output, and a hostile
-# frame grows by up to 32,000 times: 4 kB in keep its worst output near 128 MB.
-_ZSTD_FEED_BYTES = 4 << 10
+# frame grows by up to 32,000 times: 2 kB in keep its worst output near 64 MB.
+_ZSTD_FEED_BYTES = 2 << 10
 
 _MAGIC = {"gz": (b"\x1f\x8b", "gzip"), "zst": (b"\x28\xb5\x2f\xfd", "Zstandard")}
 _SKIPPABLE_ZSTD = tuple(bytes((0x50 + i, 0x2A, 0x4D, 0x18)) for i in range(16))
@@ -80,7 +80,7 @@ def chunks(path: Path, chunk_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
         if kind == "gz":
             yield from _gzip_chunks(path, chunk_bytes)
         elif kind == "zst":
-            yield from _zstd_chunks(path)
+            yield from _zstd_chunks(path, chunk_bytes)
         else:
             with path.open("rb", buffering=0) as file:
                 while chunk := file.read(chunk_bytes):
@@ -108,24 +108,32 @@ def _gzip_chunks(path: Path, chunk_bytes: int) -> Iterator[bytes]:
             yield chunk
 
 
-def _zstd_chunks(path: Path) -> Iterator[bytes]:
+def _zstd_chunks(path: Path, chunk_bytes: int) -> Iterator[bytes]:
     # stream_reader takes a stream that ends early for a whole one; decompressobj knows the difference.
     frame = None
-    with path.open("rb") as file:
-        while compressed := file.read(_ZSTD_FEED_BYTES):
+    problem = None
+    held: list[bytes] = []
+    held_bytes = 0
+    with path.open("rb", buffering=1 << 17) as file:
+        while problem is None and (compressed := file.read(_ZSTD_FEED_BYTES)):
             while compressed:
                 frame = frame or zstandard.ZstdDecompressor().decompressobj()
                 try:
-                    chunk = frame.decompress(compressed)
+                    held.append(frame.decompress(compressed))
                 except zstandard.ZstdError:
-                    raise BrokenStreamError(_CORRUPT) from None
-                if chunk:
-                    yield chunk
+                    problem = _CORRUPT
+                    break
+                held_bytes += len(held[-1])
                 if not frame.eof:
                     break
                 compressed, frame = frame.unused_data, None
-    if frame is not None:
-        raise BrokenStreamError(_TRUNCATED)
+            if held_bytes >= chunk_bytes:
+                yield b"".join(held)
+                held, held_bytes = [], 0
+    if held_bytes:
+        yield b"".join(held)
+    if problem or frame is not None:
+        raise BrokenStreamError(problem or _TRUNCATED)
 
 
 def whole_lines(

@@ -18,9 +18,13 @@ from bulkrate.datasets.block import Block, BlockBuilder, Problem
 from bulkrate.datasets.byte_stream import CHUNK_BYTES, MAX_LINE_BYTES, chunks, digest, whole_lines
 from bulkrate.errors import SourceError
 
-__all__ = ["CsvSource"]
+__all__ = ["MAX_FIELD_CHARACTERS", "CsvSource"]
+
+MAX_FIELD_CHARACTERS = 16 << 20
+"""The csv module holds a field at four bytes a character, and this is where a quote that never ends stops."""
 
 _DELIMITERS = ",;\t|"
+_HEADER_BYTES = 1 << 16  # read at a time when only the header is wanted
 
 
 class _LineError(Exception):
@@ -66,8 +70,6 @@ class CsvSource:
         self._names = tuple(names)
         self._chunk_bytes = chunk_bytes
         self._max_line_bytes = max_line_bytes
-        # A setting of the whole process; only ever raised, so that nobody else's reading breaks.
-        csv.field_size_limit(max(csv.field_size_limit(), max_line_bytes))
         self._headers: list[tuple[str, tuple[str, ...]]] = []
         for path, name in zip(self.files, self._names, strict=True):
             header = self._header(path, name, delimiter)
@@ -139,21 +141,24 @@ class CsvSource:
                 rows = build.rows
 
     def _header(self, path: Path, name: str, delimiter: str | None) -> tuple[str, tuple[str, ...]]:
-        text = _Text(path, self._chunk_bytes, self._max_line_bytes)
-        lines = text.lines()
-        first = ""
-        try:
-            while not first.strip("\r\n"):
-                first = next(lines)
-            delimiter = delimiter or _sniff(first)
-            names = next(csv.reader(chain((first,), lines), delimiter=delimiter, strict=True))
-        except StopIteration:
-            raise SourceError(
-                f"{name} is empty: a CSV file begins with a header", code="missing_header"
-            ) from None
-        except (csv.Error, _LineError) as error:
-            raise SourceError(f"the header of {name} cannot be read: {error}", code="broken_header") from None
-        if text.odd and not _is_text("".join(names)):
+        """The delimiter (the one that makes the most columns, a comma if none makes two) and the names."""
+        best: tuple[str, list[str]] | None = None
+        failure: Exception | None = None
+        for candidate in delimiter or _DELIMITERS:
+            try:
+                names = self._first_record(path, candidate)
+            except (csv.Error, _LineError) as error:
+                failure = failure or error  # text after a closing quote: not the delimiter
+                continue
+            if best is None or len(names) > len(best[1]):
+                best = candidate, names
+        if best is None or (failure and len(best[1]) == 1):
+            raise SourceError(f"the header of {name} cannot be read: {failure}", code="broken_header")
+        delimiter, names = best
+        if not names:
+            raise SourceError(f"{name} is empty: a CSV file begins with a header", code="missing_header")
+        text = "".join(names)
+        if "\0" in text or not _decodable(text):
             raise SourceError(
                 f"the header of {name} is not UTF-8 text", code="undecodable", hint="save the file as UTF-8"
             )
@@ -166,6 +171,11 @@ class CsvSource:
             )
         return delimiter, tuple(names)
 
+    def _first_record(self, path: Path, delimiter: str) -> list[str]:
+        text = _Text(path, min(self._chunk_bytes, _HEADER_BYTES), self._max_line_bytes)
+        reader = csv.reader(text.lines(), delimiter=delimiter, strict=True)
+        return next((fields for fields in reader if fields), [])
+
 
 class _Text:
     """The lines of one file as text. `odd` once a byte that is not UTF-8, or a NUL, has been seen."""
@@ -177,6 +187,8 @@ class _Text:
         self._max_line_bytes = max_line_bytes
 
     def lines(self) -> Iterator[str]:
+        # A setting of the whole process, so it is only ever raised: nobody else's reading breaks.
+        csv.field_size_limit(max(csv.field_size_limit(), MAX_FIELD_CHARACTERS))
         # Chaining StringIOs keeps the work per line out of Python.
         return chain.from_iterable(self._pieces())
 
@@ -198,19 +210,6 @@ class _Text:
             first = False
 
 
-def _sniff(header: str) -> str:
-    """The delimiter that makes the most columns of the header line; a comma if none makes two."""
-
-    def width(delimiter: str) -> int:
-        return len(next(csv.reader((header,), delimiter=delimiter)))
-
-    return max(_DELIMITERS, key=width)
-
-
-def _is_text(text: str) -> bool:
-    return "\0" not in text and _decodable(text)
-
-
 def _decodable(text: str) -> bool:
     try:
         text.encode()
@@ -223,7 +222,7 @@ def _check(fields: list[str], width: int) -> Problem | None:
     text = "".join(fields)
     if not text.isascii() and not _decodable(text):
         return Problem("undecodable", "the row holds bytes that are not UTF-8")
-    if "\0\0" in text:
+    if "\0" in text and any("\0\0" in field for field in fields):
         return Problem("nul_bytes", "the row holds a run of NUL bytes, as an interrupted write leaves them")
     if len(fields) != width:
         return Problem("wrong_column_count", f"the row has {len(fields)} fields, the header has {width}")

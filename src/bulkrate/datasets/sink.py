@@ -13,9 +13,11 @@ from bulkrate.datasets.landing import SinkError
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from bulkrate.datasets.source import Source
+
     ColumnType: TypeAlias = str | pa.DataType
 
-__all__ = ["Column", "Sink", "SinkError", "open_sink"]
+__all__ = ["Column", "Sink", "SinkError", "copied_columns", "open_sink"]
 
 TYPES = frozenset({"string", "integer", "number", "boolean", "json", "error"})
 
@@ -30,6 +32,32 @@ class Column(NamedTuple):
 
     name: str
     type: ColumnType = "string"
+
+
+def copied_columns(source: Source, names: Sequence[str] | None = None) -> tuple[Column, ...]:
+    """Columns of `source` as a sink declares them: all, or `names` in that order.
+
+    Parquet and Arrow columns keep their types, CSV columns are strings, JSONL columns "json". JSONL
+    has no header: without `names` the whole source is read once to find them (in order of first
+    appearance). A JSONL sink needs no such pass, it keeps every value of a row.
+    """
+    schema = getattr(source, "schema", None)
+    if schema is not None:
+        chosen = schema.names if names is None else names
+        return tuple(Column(name, schema.field(name).type) for name in chosen)
+    known = source.columns()
+    if names is None:
+        names = known if known is not None else _names_in(source)
+    return tuple(Column(name, "json" if known is None else "string") for name in names)
+
+
+def _names_in(source: Source) -> list[str]:
+    found: dict[str, None] = {}
+    for block in source.blocks():
+        for row in block.rows:
+            if row is not None and not row.keys() <= found.keys():
+                found.update(dict.fromkeys(row))
+    return list(found)
 
 
 class Sink(Protocol):

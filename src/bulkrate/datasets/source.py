@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import glob
 import os
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from bulkrate.datasets.block import Block, Problem
-from bulkrate.datasets.byte_stream import check_magic, chunks, compression_of
+from bulkrate.datasets.byte_stream import BrokenStreamError, check_magic, chunks, compression_of
 from bulkrate.errors import SourceError
 
 __all__ = ["Block", "Problem", "Source", "SourceError", "check_columns", "open_source"]
@@ -78,7 +79,7 @@ def open_source(
         return CsvSource(files, names, delimiter="\t" if reader == "tsv" else None)
     if reader in ("parquet", "arrow"):
         return _open_arrow(reader, files, names)
-    if reader == "json" and any(_begins_with_bracket(file) for file in files):
+    if reader == "json" and _are_arrays(files, names):
         from bulkrate.datasets.json_array_source import JsonArraySource
 
         return JsonArraySource(files, names)
@@ -176,18 +177,30 @@ def _reader(files: Sequence[Path], names: Sequence[str], given: str | None) -> s
     return next(iter(readers))
 
 
-def _begins_with_bracket(path: Path) -> bool:
-    from bulkrate.datasets.byte_stream import BrokenStreamError
+def _are_arrays(files: Sequence[Path], names: Sequence[str]) -> bool:
+    """Whether the `.json` files hold arrays (else lines), by their first character."""
+    kinds: dict[bool, str] = {}
+    for file, name in zip(files, names, strict=True):
+        head = _first_character(file)
+        if head:
+            kinds.setdefault(head == b"[", name)
+    if len(kinds) > 1:
+        raise SourceError(
+            f"{kinds[True]} is a JSON array and {kinds[False]} is not",
+            code="mixed_formats",
+            hint="use one source for arrays and one for JSON Lines",
+        )
+    return True in kinds
 
+
+def _first_character(path: Path) -> bytes:
     head = b""
-    try:
+    with contextlib.suppress(BrokenStreamError):
         for chunk in chunks(path, 4096):
             head = (head + chunk).removeprefix(b"\xef\xbb\xbf").lstrip()
-            if head:
+            if head and not b"\xef\xbb\xbf".startswith(head):
                 break
-    except BrokenStreamError:
-        pass
-    return head.startswith(b"[")
+    return head[:1]
 
 
 def check_columns(source: Source, needed: Iterable[str]) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,9 @@ def test_refusals(write, tmp_path):
     write("t.jsonl", ROW)
     assert refused("t*", base=tmp_path).code in ("mixed_formats", "unknown_format")
     assert refused(["tickets.csv", "t.jsonl"], base=tmp_path).code == "mixed_formats"
+    write("1.json", ROW)
+    write("2.json", b"\n[" + ROW + b"]")
+    assert refused("?.json", base=tmp_path).code == "mixed_formats"
     assert refused(write("t.jsonl.gz", ROW)).code == "not_compressed"
     assert refused(write("t.csv.zst", b"a\n1\n")).code == "not_compressed"
     assert refused(write("t.parquet.gz", gzip.compress(b"x"))).code == "unknown_format"
@@ -133,7 +137,7 @@ def test_several_compressed_parts_in_one_file(read, write, kind):
 @pytest.mark.parametrize("share", [0.999, 0.6, 0.3])
 def test_a_stream_that_ends_early_gives_what_came_before(read, write, kind, share):
     noise = b"".join(
-        b'{"n": %d, "pad": "%s"}\n' % (n, __import__("hashlib").sha512(b"%d" % n).hexdigest().encode())
+        b'{"n": %d, "pad": "%s"}\n' % (n, hashlib.sha512(b"%d" % n).hexdigest().encode())
         for n in range(5_000)
     )
     whole = packed(kind, noise)

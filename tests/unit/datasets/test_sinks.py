@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from bulkrate.datasets.sink import Column, SinkError, open_sink
+from bulkrate.datasets.sink import Column, SinkError, copied_columns, open_sink
+from bulkrate.datasets.source import open_source
 
 COLUMNS = [
     Column("id"),
@@ -216,3 +217,16 @@ def test_a_value_of_another_type_names_the_column_and_not_the_value(tmp_path, ki
     assert "'n'" in caught.value.message
     assert "secret" not in caught.value.message
     assert list(tmp_path.iterdir()) == []
+
+
+def test_copied_columns(tmp_path, write):
+    text = open_source(write("t.csv", b"id,text\n1,x\n"))
+    assert copied_columns(text) == (Column("id", "string"), Column("text", "string"))
+    lines = open_source(write("t.jsonl", b'{"b": 1}\n{"a": 2, "b": 3}\n[]\n{"c": 4}\n'))
+    assert copied_columns(lines) == (Column("b", "json"), Column("a", "json"), Column("c", "json"))
+    assert copied_columns(lines, ["a"]) == (Column("a", "json"),)
+    pq.write_table(
+        pa.table({"n": pa.array([1], pa.int8()), "d": pa.array([0], pa.date32())}), tmp_path / "t.parquet"
+    )
+    table = open_source(tmp_path / "t.parquet")
+    assert copied_columns(table, ["d", "n"]) == (Column("d", pa.date32()), Column("n", pa.int8()))
