@@ -1,0 +1,1 @@
+"""Engines behind the batch server, one module each."""

@@ -1,0 +1,211 @@
+"""A causal language model on OpenVINO with a paged key-value cache that we address ourselves.
+
+OpenVINO's own conversion (`paged_attention_transformation`) turns the exported model into one that takes a
+flat list of tokens of many sequences, each with a table of cache blocks. Sequences of any lengths run in one
+pass without padding, and a shared prefix is stored once: a sequence forked from it borrows its full blocks
+and copies only the block it would write into. OpenVINO GenAI runs the same graph, but returns only sampled
+tokens; scoring labels needs the logits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Many
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+PASS_TOKENS = 1024  # most tokens in one pass: bounds both its time (about a second) and its activations
+
+
+class OutOfBlocks(RuntimeError):
+    """The key-value cache is full; release a sequence and try again."""
+
+
+@dataclass(slots=True)
+class CachedSequence:
+    """Tokens whose keys and values are in the cache, in these blocks; full blocks may be shared."""
+
+    blocks: list[int] = field(default_factory=list)
+    length_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TokenTree:
+    """Tokens that hang below the end of a sequence, parents before children."""
+
+    tokens: NDArray[np.int64]
+    depths: NDArray[np.int64]  # 0: a child of the sequence's last token
+    sees: NDArray[np.uint8]  # square: 1 where the row's token sees the column's, an ancestor or itself
+
+    @classmethod
+    def of(cls, nodes: Many[tuple[int, int]]) -> TokenTree:
+        """Build from (token, number of the parent node or -1) pairs."""
+        import numpy as np
+
+        depths = np.zeros(len(nodes), np.int64)
+        sees = np.eye(len(nodes), dtype=np.uint8)
+        for index, (_, parent) in enumerate(nodes):
+            if parent >= 0:
+                depths[index] = depths[parent] + 1
+                sees[index] |= sees[parent]
+        return cls(np.array([token for token, _ in nodes], np.int64), depths, sees)
+
+    def mask(self, trunk: int) -> NDArray[np.uint8]:
+        """Which of `trunk` sequence tokens and then these tokens each of them sees, as OpenVINO's `qq_bias`."""
+        import numpy as np
+
+        mask = np.tri(trunk + len(self.tokens), dtype=np.uint8)
+        mask[trunk:, trunk:] = self.sees
+        return mask
+
+
+class PagedModel:
+    """Runs tokens through the model and returns logits where asked. One thread only."""
+
+    def __init__(self, ir_directory: Path, *, block_count: int) -> None:
+        """Compile the model for the CPU (about 1.5 s); `block_count` blocks of cache are reserved, not touched."""
+        import openvino
+
+        core = openvino.Core()
+        model = core.read_model(str(ir_directory / "openvino_model.xml"))
+        prepare(model)
+        bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        config = {
+            "PERFORMANCE_HINT": "LATENCY",  # one stream over all cores; passes are already batches
+            "KV_CACHE_PRECISION": "bf16" if bf16 else "f32",  # 8-bit is no faster here and less exact
+        }
+        compiled = core.compile_model(model, "CPU", config)
+        self._tensor = openvino.Tensor
+        self._infer = compiled.create_infer_request()
+        self._caches: list[NDArray[Any]] = []
+        self.block_tokens = 0
+        for port in compiled.inputs:
+            name = port.get_any_name()
+            if not name.startswith(("key_cache.", "value_cache.")):
+                continue
+            shape = [block_count, *(d.get_length() for d in list(port.get_partial_shape())[1:])]
+            tensor = openvino.Tensor(port.get_element_type(), shape)
+            self._infer.set_tensor(name, tensor)
+            self._caches.append(tensor.data)
+            self.block_tokens = shape[2]
+        self._free = list(range(block_count - 1, -1, -1))  # low numbers first: untouched memory stays untouched
+        self._holders = [0] * block_count  # sequences that hold each block
+
+    @property
+    def free_blocks(self) -> int:
+        """Blocks held by no sequence."""
+        return len(self._free)
+
+    def blocks_for(self, shared_tokens: int, total_tokens: int) -> int:
+        """How many blocks a fork at `shared_tokens` adds once it has `total_tokens`."""
+        return -(-total_tokens // self.block_tokens) - shared_tokens // self.block_tokens
+
+    def fork(self, parent: CachedSequence, length_tokens: int) -> CachedSequence:
+        """A sequence that continues the first `length_tokens` of `parent`; either may be released first."""
+        full, partial = divmod(length_tokens, self.block_tokens)
+        block = self._take() if partial else None
+        child = CachedSequence(blocks=parent.blocks[:full], length_tokens=length_tokens)
+        for shared in child.blocks:
+            self._holders[shared] += 1
+        if block is not None:
+            for cache in self._caches:
+                cache[block] = cache[parent.blocks[full]]
+            child.blocks.append(block)
+        return child
+
+    def release(self, sequence: CachedSequence) -> None:
+        """Let go of the sequence's blocks; those that no other sequence holds become free."""
+        for block in reversed(sequence.blocks):
+            self._holders[block] -= 1
+            if not self._holders[block]:
+                self._free.append(block)
+        sequence.blocks, sequence.length_tokens = [], 0
+
+    def extend(self, sequence: CachedSequence, tokens: NDArray[np.int64]) -> None:
+        """Add tokens to one sequence without reading logits, in passes of bounded size."""
+        for start in range(0, len(tokens), PASS_TOKENS):
+            piece = tokens[start : start + PASS_TOKENS]
+            self.forward([sequence], [piece], [[len(piece) - 1]])
+
+    def forward(
+        self,
+        sequences: Many[CachedSequence],
+        tokens: Many[NDArray[np.int64]],
+        wanted: Many[Many[int]],
+        trees: Many[TokenTree] = (),
+    ) -> NDArray[np.float32]:
+        """Append `tokens[i]` to `sequences[i]`, all in one pass.
+
+        With `trees`, the last tokens of each piece are a tree hanging from the token before them: a node sees
+        the sequence and its own ancestors only. A sequence with a tree is good for nothing but release.
+
+        Returns the logits after the token positions `wanted[i]` (counted within `tokens[i]`), one row each
+        in order of sequences. The array is overwritten by the next call.
+        """
+        import numpy as np
+
+        lengths = [len(piece) for piece in tokens]
+        past = [sequence.length_tokens for sequence in sequences]
+        for sequence, length in zip(sequences, lengths, strict=True):
+            while len(sequence.blocks) * self.block_tokens < sequence.length_tokens + length:
+                sequence.blocks.append(self._take())
+            sequence.length_tokens += length
+        begins = np.concatenate([[0], np.cumsum(lengths)])
+        positions = [np.arange(p, p + n) for p, n in zip(past, lengths, strict=True)]
+        masks = [np.zeros(0, np.uint8)] * len(lengths)  # empty: causal
+        for index, tree in enumerate(trees):
+            if len(tree.depths):
+                trunk = lengths[index] - len(tree.depths)
+                positions[index][trunk:] = past[index] + trunk + tree.depths
+                masks[index] = tree.mask(trunk).ravel()
+        inputs = {
+            "input_ids": np.concatenate(tokens).astype(np.int64),
+            "position_ids": np.concatenate(positions),
+            "qq_bias": np.concatenate(masks),
+            "qq_bias_begins": np.concatenate([[0], np.cumsum([len(m) for m in masks])]).astype(np.int32),
+            "past_lens": np.array(past, np.int32),
+            "subsequence_begins": begins.astype(np.int32),
+            "block_indices": np.concatenate([s.blocks for s in sequences]).astype(np.int32),
+            "block_indices_begins": np.concatenate([[0], np.cumsum([len(s.blocks) for s in sequences])]).astype(
+                np.int32
+            ),
+            "max_context_len": np.array(max(s.length_tokens for s in sequences), np.int32),
+            "logit_rows": np.concatenate([b + np.asarray(w, np.int64) for b, w in zip(begins, wanted, strict=False)]),
+        }
+        for name, value in inputs.items():
+            self._infer.set_tensor(name, self._tensor(value))
+        self._infer.infer()
+        logits: NDArray[np.float32] = self._infer.get_output_tensor(0).data[:, 0, :]
+        return logits
+
+    def _take(self) -> int:
+        if not self._free:
+            raise OutOfBlocks
+        block = self._free.pop()
+        self._holders[block] = 1
+        return block
+
+
+def prepare(model: Any) -> None:
+    """Give the exported model paged attention, and logits only at the rows named by a new input.
+
+    The vocabulary projection is a fifth of this model's work and would be wasted on every other position.
+    """
+    import numpy as np
+    from openvino import opset13
+    from openvino._offline_transformations import paged_attention_transformation
+
+    paged_attention_transformation(model, allow_qq_bias=True)
+    node = model.get_results()[0].input_value(0).get_node()
+    while node.get_type_name() != "MatMul":
+        node = node.input_value(0).get_node()
+    rows = opset13.parameter([-1], np.int64, name="logit_rows")
+    rows.output(0).set_names({"logit_rows"})
+    picked = opset13.gather(node.input_value(0), rows, np.int64(0))
+    node.input(0).replace_source_output(picked.output(0))
+    model.add_parameters([rows])
+    model.validate_nodes_and_infer_types()
