@@ -137,7 +137,7 @@ def _constant_defects(spec: RequestSpec, compiled: Compiled, document: Document)
         if value is not None and has_hole(value):
             yield _defect(text, document, "writes private-use characters that Bulkrate keeps for itself")
         if text.is_url and value is not None and not value.startswith(URLS):
-            yield _defect(text, document, "must be an https: or data: URL; files are not read from here")
+            yield _defect(text, document, "must be an https: or data: URL; files are not read")
     if () in blank_groups(spec, places, compiled.constants):
         text = next(text for text in texts_of(spec) if text.role == "user")
         yield _defect(text, document, "is empty")

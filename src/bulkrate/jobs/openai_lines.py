@@ -77,8 +77,9 @@ def _chat(rest: dict[str, Any]) -> Request:
         raise ValueError("messages must be a list with at least one message")
     tools, output = _tools(rest), _output(rest)
     cap = _take(rest, "max_completion_tokens", int)
-    if cap is None:
-        cap = _take(rest, "max_tokens", int)
+    if cap is None or rest.get("max_tokens") is None:  # both: the older name goes along as it came
+        older = _take(rest, "max_tokens", int)
+        cap = older if cap is None else cap
     if cap is not None and cap < 1:
         raise ValueError("the output cap must be at least 1")
     return Request(

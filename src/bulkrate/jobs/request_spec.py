@@ -56,7 +56,7 @@ class PartSpec(BaseModel):
     def _check(self) -> Self:
         given = [field for field in ("text", "image", "document") if getattr(self, field) is not None]
         if len(given) != 1:
-            raise wrong("needs exactly one of `text`, `image` and `document`")
+            raise wrong("needs exactly one of `text`, `image`, `document`")
         if self.detail is not None and self.image is None:
             raise wrong("goes with `image` only", at="detail")
         if self.name is not None and self.document is None:
@@ -101,9 +101,7 @@ class ToolSpec(BaseModel):
     @classmethod
     def _function_itself(cls, value: Any) -> Any:
         if isinstance(value, Mapping) and "function" in value:
-            raise wrong(
-                "must be the function itself (name, description, parameters), without `type` around it"
-            )
+            raise wrong("must be the function itself, without `type` around it")
         return value
 
 

@@ -3,14 +3,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
-from typing import Any
 
 import pytest
 
 from bulkrate.errors import JobError
-from bulkrate.jobs.load import load_job, load_job_mapping
-from bulkrate.jobs.spec import Job
-from bulkrate.jobs.template import RowTemplate
+from bulkrate.jobs.load import load_job
 
 Complain = Callable[[str], tuple[list[str], str | None]]
 
@@ -27,15 +24,3 @@ def complain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Complain:
         return str(caught.value).split("\n"), caught.value.hint
 
     return load
-
-
-def job_asking(prompt: str | None = None, **request: Any) -> Job:
-    """A job in memory whose request is of interest."""
-    fields = {"model": "openai/gpt-5-mini", **request}
-    if prompt is not None:
-        fields["prompt"] = prompt
-    return load_job_mapping({"name": "job", "source": {"path": "rows.csv"}, "request": fields})
-
-
-def template(prompt: str | None = None, **request: Any) -> RowTemplate:
-    return RowTemplate(job_asking(prompt, **request))

@@ -1,4 +1,4 @@
-"""Golden texts: what a wrong job file prints. File, line, field, what is wrong; the hint names what was meant."""
+"""Golden texts of wrong job files: file, line, field, what is wrong; the hint names what was meant."""
 
 from __future__ import annotations
 
@@ -103,8 +103,8 @@ def test_lines_inside_nested_lists(complain):
     assert lines == [
         "job.bulk.yaml:8: request.messages[1].role: must be one of system, user, assistant",
         "job.bulk.yaml:12: request.messages[1].content[1].detial: there is no such field",
-        "job.bulk.yaml:13: request.messages[1].content[2]: needs exactly one of `text`, `image` and `document`",
-        "job.bulk.yaml:15: request.messages[1].content[3]: needs exactly one of `text`, `image` and `document`",
+        "job.bulk.yaml:13: request.messages[1].content[2]: needs exactly one of `text`, `image`, `document`",
+        "job.bulk.yaml:15: request.messages[1].content[3]: needs exactly one of `text`, `image`, `document`",
     ]
     assert hint == "line 8: did you mean `user`?\nline 12: did you mean `detail`?"
 
@@ -132,13 +132,14 @@ def test_lines_inside_nested_lists(complain):
         ("  model: openai/m\n  prompt: a\n  stop: ['x', 'x']", 'request.stop[1]: repeats the value "x"'),
         (
             "  model: openai/m\n  prompt: a\n  tools: [{type: function, function: {name: f}}]",
-            "request.tools[0]: must be the function itself (name, description, parameters), without `type` around it",
+            "request.tools[0]: must be the function itself, without `type` around it",
         ),
         ("  model: openai/m\n  prompt: a\n  extra: {n: 2}",
          "request.extra.n: would be paid and not read: one answer per row"),
         ("  model: openai/m\n  prompt: a\n  extra: {stream: true}",
          "request.extra.stream: cannot be used in a batch"),
-        ("  model: openai/m\n  prompt: a\n  extra: {top_p: 1}", "request.extra.top_p: is set by `request.top_p`"),
+        ("  model: openai/m\n  prompt: a\n  extra: {top_p: 1}",
+         "request.extra.top_p: is set by `request.top_p`"),
         (
             "  model: openai/m\n  prompt: a\n  output: json",
             "request.output: must be `text`, or a section with `choice` or `json_schema`",
@@ -153,7 +154,7 @@ def test_lines_inside_nested_lists(complain):
         ),
         (
             "  model: openai/m\n  messages: [{role: user, content: [{image: scans/a.png}]}]",
-            "request.messages[0].content[0].image: must be an https: or data: URL; files are not read from here",
+            "request.messages[0].content[0].image: must be an https: or data: URL; files are not read",
         ),
         (
             "  model: openai/m\n  prompt: \"a \\uF8FF\\uE0B00\\uE0B1\\uF8FF\"",
@@ -198,7 +199,8 @@ def test_a_template_error_says_which_line_of_the_template(complain):
         """
     )
     assert lines == [
-        "job.bulk.yaml:5: request.system: line 1 of the template: invalid operation: unable to calculate 1 / 0",
+        "job.bulk.yaml:5: request.system: line 1 of the template: "
+        "invalid operation: unable to calculate 1 / 0",
         "job.bulk.yaml:6: request.prompt: line 2 of the template: syntax error: unexpected `}`, "
         "expected end of variable block",
     ]
@@ -266,7 +268,7 @@ def test_in_python_the_same_words_without_a_file():
         "request.promt: there is no such field",
     ]
     assert caught.value.hint == "request.promt: did you mean `prompt`?"
-    with pytest.raises(JobError, match="^name: is missing"):
+    with pytest.raises(JobError, match=r"^name: is missing"):
         Job.create(source={"path": "a.csv"}, request={"model": "openai/m", "prompt": "x"})
 
 
