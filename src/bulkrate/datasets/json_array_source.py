@@ -30,6 +30,7 @@ _STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _OUTSIDE = re.compile(
     rb'\{[^{}\[\]"]*+(?:%(string)b[^{}\[\]"]*+)*+\}|%(string)b|["\[\]{},]' % {b"string": _STRING}, re.DOTALL
 )
+_BLANK = re.compile(rb"[ \t\r\n]*")
 _INSIDE = re.compile(rb'["\\]')
 
 
@@ -83,14 +84,22 @@ def _elements(
     count = 0
     closed = False
 
-    def cut(end: int) -> tuple[int, bytes]:
+    def begin() -> int:
+        """The line of the first character of the current element."""
+        blank = _BLANK.match(buffer).end()  # type: ignore[union-attr]
+        return skipping or line + buffer.count(b"\n", 0, blank)
+
+    def cut(end: int) -> tuple[int, bytes | Problem]:
         """The element buffer[:end], and the line of its first character; drops it and its comma."""
-        nonlocal at, line
+        nonlocal at, line, skipping
+        begins = begin()
         text = bytes(buffer[:end])
-        begins = line + text.count(b"\n", 0, len(text) - len(text.lstrip(_SPACE)))
         line += text.count(b"\n")
         del buffer[: end + 1]
         at = 0
+        if skipping or end > max_element_bytes:
+            skipping = 0
+            return begins, too_long
         return begins, text.strip(_SPACE)
 
     stream = chunks(path, chunk_bytes)
@@ -98,7 +107,7 @@ def _elements(
         try:
             chunk = next(stream, None)
         except BrokenStreamError as error:
-            yield line, error.problem
+            yield begin(), error.problem
             return
         if chunk is None:
             break
@@ -109,6 +118,8 @@ def _elements(
             if buffer.startswith(_BOM):
                 del buffer[:3]
             if not buffer.strip(_SPACE):
+                line += buffer.count(b"\n")
+                buffer.clear()
                 continue
             opening = len(buffer) - len(buffer.lstrip(_SPACE))
             if buffer[opening] != ord("["):
@@ -138,17 +149,15 @@ def _elements(
             elif mark in b"[{":
                 depth += 1
             elif mark == b"," and depth == 0:
-                begins, text = cut(at - 1)
                 count += 1
-                yield (skipping, too_long) if skipping else (begins, text)
-                skipping = 0
+                yield cut(at - 1)
             elif mark in b"]}":
                 if depth:
                     depth -= 1
                 elif mark == b"]":
-                    begins, text = cut(at - 1)
-                    if text or count or skipping:
-                        yield (skipping, too_long) if skipping else (begins, text)
+                    begins, last = cut(at - 1)
+                    if last or count:
+                        yield begins, last
                     closed = True
         else:
             at = len(buffer)
@@ -158,8 +167,7 @@ def _elements(
             line += buffer.count(b"\n")
             buffer.clear()
         elif len(buffer) > max_element_bytes:
-            blank = len(buffer) - len(buffer.lstrip(_SPACE))
-            skipping = skipping or line + buffer.count(b"\n", 0, blank)
+            skipping = begin()
             line += buffer.count(b"\n", 0, at)
             del buffer[:at]
             at = 0
@@ -167,6 +175,6 @@ def _elements(
         return
     if closed:
         if buffer.strip(_SPACE):
-            yield line, Problem("broken_json", "there is more text after the end of the array")
+            yield begin(), Problem("broken_json", "there is more text after the end of the array")
         return
-    yield line, Problem("truncated_json", "the array is not closed: its last item is incomplete")
+    yield begin(), Problem("truncated_json", "the array is not closed: its last item is incomplete")

@@ -7,6 +7,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bulkrate.datasets.csv_source import CsvSource
+from bulkrate.datasets.json_array_source import JsonArraySource
+from bulkrate.datasets.jsonl_source import JsonlSource
 from bulkrate.datasets.sink import Column, open_sink
 from bulkrate.datasets.source import open_source
 
@@ -84,3 +87,47 @@ def test_any_bytes_are_rows_or_problems(tmp_path_factory, content, size):
         path.write_bytes(lead + content)
         for block in open_source(path).blocks(size):
             assert {i for i, row in enumerate(block.rows) if row is None} == set(block.problems)
+
+
+MARKS = [
+    b'"',
+    b",",
+    b"\n",
+    b"\r",
+    b"\r\n",
+    b"a",
+    b"\xff",
+    b"\0",
+    b'{"a":1}',
+    b"[",
+    b"]",
+    b"\\",
+    b"\xc3",
+    b"\xa9",
+]
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    content=st.lists(st.sampled_from(MARKS), max_size=40).map(b"".join),
+    chunk_bytes=st.integers(1, 20),
+    size=st.integers(1, 5),
+)
+def test_neither_chunks_nor_blocks_show(tmp_path_factory, content, chunk_bytes, size):
+    path = tmp_path_factory.getbasetemp() / "any"
+    for kind, lead in ((CsvSource, b"a,b\n"), (JsonlSource, b""), (JsonArraySource, b"[")):
+        path.write_bytes(lead + content)
+        readings = []
+        for source, rows in (
+            (kind([path], ["any"]), 100),
+            (kind([path], ["any"], chunk_bytes=chunk_bytes), size),
+        ):
+            blocks = list(source.blocks(rows))
+            readings.append(
+                [
+                    (row, where, block.problems.get(index))
+                    for block in blocks
+                    for index, (row, where) in enumerate(zip(block.rows, block.where, strict=True))
+                ]
+            )
+        assert readings[0] == readings[1]
