@@ -9,7 +9,7 @@ setup: .venv/.ready  ## a .venv with the bulkrate command in it, from nothing bu
 .venv/.ready: pyproject.toml uv.lock
 	python3 -m venv .venv
 	.venv/bin/pip install --quiet --disable-pip-version-check uv
-	.venv/bin/uv sync --frozen --all-extras --quiet
+	.venv/bin/uv sync --frozen --all-extras --compile-bytecode --quiet
 	@touch .venv/.ready
 
 demo: setup  ## a table of support tickets, labelled by a real model on this machine

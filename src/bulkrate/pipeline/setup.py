@@ -130,7 +130,13 @@ class Setup:
 
     def document(self) -> dict[str, Any]:
         """The resolved job, for the ledger: enough to go on without the job file."""
-        return {"job": self.job.model_dump(mode="json"), "base": str(self.job.base)}
+        job = self.job.model_dump(mode="json", exclude_unset=True)
+        if self.job.request is not None and self.job.request.output is not None:
+            schema = self.job.request.output.document
+            if schema is not None:
+                # By value: the run keeps its schema when the file it came from changes.
+                job["request"]["output"] = {"json_schema": schema}
+        return {"job": job, "base": str(self.job.base)}
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any], env: Mapping[str, str]) -> Setup:
