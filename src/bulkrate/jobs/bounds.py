@@ -17,7 +17,7 @@ _INDENT = 2
 # `\u00e9`: what one character may take when a model escapes it.
 _ESCAPED = 6
 _MOST_ANSWERS = 1_000
-_DEPTH = 32
+_DEPTH = 64
 _BOUNDS_OF_TYPE = {"boolean": len("false"), "null": len("null")}
 
 

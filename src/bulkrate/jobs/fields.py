@@ -145,3 +145,8 @@ Labels = Annotated[
 def empty_as_default(value: Any) -> Any:
     """A section that is present but empty (`lane:`) counts as absent."""
     return {} if value is None else value
+
+
+def or_empty(schema: dict[str, Any]) -> None:
+    """The same, said in a field's JSON Schema."""
+    schema["anyOf"] = [{"$ref": schema.pop("$ref")}, {"type": "null"}]

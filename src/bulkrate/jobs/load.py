@@ -56,9 +56,16 @@ def job_name(text: str) -> str:
 
 def job_schema() -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of a job file, for editors."""
-    schema = Job.model_json_schema(mode="validation")
-    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    return schema
+    from pydantic.json_schema import GenerateJsonSchema
+
+    class WithoutTitles(GenerateJsonSchema):
+        """Editors show titles, and "Max Output Tokens" says nothing that the field's name does not."""
+
+        def field_title_should_be_set(self, schema: Any) -> bool:
+            return False
+
+    schema = Job.model_json_schema(schema_generator=WithoutTitles)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
 def _load(document: Document, base: Path) -> Job:

@@ -169,6 +169,10 @@ class OutputSpec(BaseModel):
         return self.json_schema
 
 
+def _or_text(schema: dict[str, Any]) -> None:
+    schema["anyOf"].insert(0, {"const": "text"})
+
+
 def _named_output(value: Any) -> Any:
     if value == "text":
         return None
@@ -196,7 +200,7 @@ class RequestSpec(BaseModel):
         Field(
             min_length=1,
             description="The user's message; a Jinja template in which a column stands by its name: "
-            "`{{ body }}`. A missing or empty (null) value is an error of that row, "
+            "`{{ body }}`. A value that is missing or null is an error of that row, "
             "unless the template says otherwise: `{{ body | default('none') }}`.",
         ),
     ] = None
@@ -209,6 +213,7 @@ class RequestSpec(BaseModel):
         BeforeValidator(_named_output),
         Field(
             description="What an answer must look like: `text` (the default), `choice` or `json_schema`.",
+            json_schema_extra=_or_text,
         ),
     ] = None
     max_output_tokens: Annotated[

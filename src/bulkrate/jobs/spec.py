@@ -33,6 +33,7 @@ from bulkrate.jobs.fields import (
     Whole,
     duration_s,
     empty_as_default,
+    or_empty,
     wrong,
 )
 from bulkrate.jobs.request_spec import RequestSpec
@@ -118,7 +119,7 @@ class Job(BaseModel):
         Name,
         Field(description="What the job is called in lists and file names: `[a-z0-9][a-z0-9_-]{0,63}`."),
     ]
-    source: Annotated[SourceSpec, Field(description="Where the rows come from.")]
+    source: Annotated[SourceSpec, Field(description="Where the rows come from; each is one request.")]
     request: Annotated[
         RequestSpec | None,
         Field(
@@ -134,10 +135,14 @@ class Job(BaseModel):
         ),
     ] = None
     lane: Annotated[
-        Lane, BeforeValidator(empty_as_default), Field(description="How the requests travel.")
+        Lane,
+        BeforeValidator(empty_as_default),
+        Field(description="How the requests travel.", json_schema_extra=or_empty),
     ] = Lane()
     sink: Annotated[
-        SinkSpec, BeforeValidator(empty_as_default), Field(description="Where the answers go.")
+        SinkSpec,
+        BeforeValidator(empty_as_default),
+        Field(description="Where the answers go.", json_schema_extra=or_empty),
     ] = SinkSpec()
     on_rejected: Annotated[
         Literal["skip", "fail"],

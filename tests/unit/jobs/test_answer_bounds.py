@@ -81,13 +81,13 @@ def test_unbounded(schema):
 
 
 def test_a_schema_that_doubles_at_each_step_is_quick():
-    steps = 200
+    steps = 25
     defs: dict[str, Any] = {
         f"d{n}": {"anyOf": [{"$ref": f"#/$defs/d{n + 1}"}, {"$ref": f"#/$defs/d{n + 1}"}]}
         for n in range(steps)
     }
     defs[f"d{steps}"] = {"const": 1}
-    assert chars({"$ref": "#/$defs/d0", "$defs": defs}) in (1, None)
+    assert chars({"$ref": "#/$defs/d0", "$defs": defs}) == 1
 
 
 def test_answers_that_can_be_listed():
