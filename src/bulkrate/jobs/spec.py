@@ -17,7 +17,6 @@ from pydantic import (
     ConfigDict,
     Field,
     PrivateAttr,
-    ValidationError,
     field_validator,
     model_validator,
 )
@@ -257,4 +256,4 @@ class Job(BaseModel):
         return orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)
 
 
-__all__ = ["Job", "Lane", "RequestSpec", "SinkSpec", "SourceSpec", "ValidationError"]
+__all__ = ["Job", "Lane", "RequestSpec", "SinkSpec", "SourceSpec"]
