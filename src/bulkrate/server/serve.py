@@ -17,8 +17,10 @@ import fcntl
 import hashlib
 import os
 import secrets
+import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -133,6 +135,7 @@ def _serve(engine: Engine, options: Options) -> int:
     )
     server = uvicorn.Server(config)
     stopped.append(server)
+    _let_uvicorn_handle_signals()
     try:
         processor.start()
         run = _run(server, listener, processor=processor, activity=activity, options=options, token=token)
@@ -142,6 +145,14 @@ def _serve(engine: Engine, options: Options) -> int:
         listener.close()
         processor.close()
     return 0 if processor.failure is None else 1
+
+
+def _let_uvicorn_handle_signals() -> None:
+    """uvicorn stops on SIGINT and SIGTERM and then raises them again, for the handlers from before it: with
+    these, the way out goes on (close the log, remove server.json) instead of ending on the spot."""
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: None)
 
 
 async def _run(
@@ -207,6 +218,7 @@ def _listen(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        listener.listen(128)  # before anybody is told of the port: an early caller waits, and is not refused
     except OSError as error:
         listener.close()
         raise ConfigError(
