@@ -29,7 +29,7 @@ class ParquetSink:
         import pyarrow.parquet as pq
 
         self._columns = tuple(columns)
-        self.schema = pa.schema([pa.field(column.name, _arrow_type(column)) for column in columns])
+        self.schema = pa.schema([pa.field(column.name, column_type(column)) for column in columns])
         self._landing = LandingFile(path)
         try:
             self._writer = pq.ParquetWriter(self._landing.stream, self.schema, compression="zstd")
@@ -45,7 +45,7 @@ class ParquetSink:
         import pyarrow as pa
 
         arrays = [
-            _array([row.get(column.name) for row in rows], column, field.type)
+            column_array([row.get(column.name) for row in rows], column, field.type)
             for column, field in zip(self._columns, self.schema, strict=True)
         ]
         batch = pa.RecordBatch.from_arrays(arrays, schema=self.schema)
@@ -84,7 +84,8 @@ class ParquetSink:
         self._landing.abort()
 
 
-def _arrow_type(column: Column) -> pa.DataType:
+def column_type(column: Column) -> pa.DataType:
+    """The Arrow type a column is stored as."""
     import pyarrow as pa
 
     if not isinstance(column.type, str):
@@ -100,7 +101,8 @@ def _arrow_type(column: Column) -> pa.DataType:
     }[column.type]
 
 
-def _array(values: list[Any], column: Column, kind: pa.DataType) -> pa.Array:
+def column_array(values: list[Any], column: Column, kind: pa.DataType) -> pa.Array:
+    """A column's values as an array. Raises `SinkError` for a value that does not fit."""
     import pyarrow as pa
 
     try:

@@ -79,6 +79,6 @@ def deliver_run(
     detail = {"rows": delivery.rows, "source_changed": delivery.source_changed, "added": delivery.added}
     with ledger.transaction("delivered") as tx:
         if path is None and RUN_TABLE.knows(run.state, RunEvent.DELIVERED):
-            tx.move_run(run_id, RunEvent.DELIVERED, at, finished_at=at)
+            tx.move_run(run_id, RunEvent.DELIVERED, at, finished_at=run.finished_at or at)
         tx.add_event(run_id, "delivery", at, detail=detail)
     return delivery

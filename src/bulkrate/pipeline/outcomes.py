@@ -46,3 +46,9 @@ class OutcomeReader:
 
     def _scattered(self, shard: int, rows: Iterable[int]) -> dict[int, dict[str, Any]]:
         return {line["row"]: line for line in read_outcome_rows(self._path(shard), rows)}
+
+
+def outcome_of_row(folder: RunFolder, shard: int, row: int) -> dict[str, Any] | None:
+    """One row's outcome in one shard."""
+    path = folder.reused_path if shard == REUSED else folder.outcomes_path(shard)
+    return next(iter(read_outcome_rows(path, [row])), None)

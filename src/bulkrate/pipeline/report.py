@@ -14,6 +14,19 @@ from bulkrate.core.usage import NONE, Usage
 from bulkrate.core.vector import RowState
 from bulkrate.ledger.ledger import Ledger
 from bulkrate.ledger.records import RunRecord
+from bulkrate.pricing import Bill, bill
+
+# States of a shard that the provider does not have, or is not known to.
+NOT_YET = frozenset(
+    {
+        ShardState.PACKED,
+        ShardState.UPLOADING,
+        ShardState.UPLOADED,
+        ShardState.CREATING,
+        ShardState.IN_DOUBT,
+        ShardState.FENCED,
+    }
+)
 
 
 def report(ledger: Ledger, run: RunRecord) -> dict[str, Any]:
@@ -56,6 +69,7 @@ def report(ledger: Ledger, run: RunRecord) -> dict[str, Any]:
         "failures": failures,
         "source": {"changed": delivery.get("source_changed", 0), "added": delivery.get("added", 0)},
         "quote": None if run.quote_json is None else orjson.loads(run.quote_json),
+        "bill": bill_of(ledger, run).to_json(),
         "sink": run.sink if run.state is RunState.FINISHED else None,
     }
 
@@ -89,9 +103,24 @@ def delivery_of(ledger: Ledger, run: RunRecord) -> dict[str, int]:
     return found
 
 
+def bill_of(ledger: Ledger, run: RunRecord) -> Bill:
+    """What the run's reported usage costs, at the rates of the day it was approved."""
+    records = [
+        (f"{run.provider}/{record.model or run.model}", record.usage, record.requests)
+        for record in ledger.usage(run.id)
+        if record.usage
+    ]
+    return bill(records, run.approved_at or run.created_at)
+
+
 def in_flight(ledger: Ledger, run: str) -> int:
     """Batches that are with the provider now."""
     return sum(shard.state is ShardState.SUBMITTED for shard in ledger.shards(run))
+
+
+def submitted(ledger: Ledger, run: str) -> bool:
+    """Whether everything packed so far is, or was, with the provider."""
+    return all(shard.state not in NOT_YET for shard in ledger.shards(run))
 
 
 def exit_code(ledger: Ledger, run: RunRecord, max_failed: float) -> int:

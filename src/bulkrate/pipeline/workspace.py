@@ -16,7 +16,7 @@ from bulkrate.core.pacing import Pacing
 from bulkrate.core.retry import RetryPolicy
 from bulkrate.core.run_states import RunEvent, RunState
 from bulkrate.core.vector import RowState
-from bulkrate.errors import BulkrateError, Refused, RowsRejected
+from bulkrate.errors import BulkrateError, Refused, RowsRejected, RunBusy
 from bulkrate.jobs.spec import Job
 from bulkrate.ledger.home import Home
 from bulkrate.ledger.ledger import Ledger
@@ -235,15 +235,21 @@ class Workspace:
         setup = self.setup(self.run(run_id))
         return deliver_run(self.ledger, self.home, setup, run_id, self.clock.now(), path=path)
 
+    def forgettable(self, older_than: datetime) -> list[str]:
+        """Runs that `forget` would delete: finished or never approved, last touched before then."""
+        ended = (RunState.FINISHED, RunState.READY, RunState.ASSEMBLING)
+        return [run.id for run in self.ledger.runs() if run.updated_at < older_than and run.state in ended]
+
     def forget(self, older_than: datetime) -> list[str]:
-        """Delete finished runs last touched before `older_than`, files and ledger rows; returns their ids."""
+        """Delete the forgettable runs, files and ledger rows; returns their ids. One in use is left."""
         gone = []
-        for run in self.ledger.runs():
-            if run.updated_at >= older_than or run.state not in (RunState.FINISHED, RunState.READY):
+        for run in self.forgettable(older_than):
+            try:
+                with self.home.run_lock(run):
+                    with self.ledger.transaction("clean") as tx:
+                        tx.delete_run(run)
+                    shutil.rmtree(self.home.run_dir(run), ignore_errors=True)
+            except RunBusy:
                 continue
-            with self.home.run_lock(run.id):
-                with self.ledger.transaction("clean") as tx:
-                    tx.delete_run(run.id)
-                shutil.rmtree(self.home.run_dir(run.id), ignore_errors=True)
-            gone.append(run.id)
+            gone.append(run)
         return gone

@@ -1,0 +1,86 @@
+"""From what was typed to what is meant: a job from FILE, a run from RUN."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bulkrate.cli.terminal import Terminal
+from bulkrate.errors import BulkrateError
+
+if TYPE_CHECKING:
+    from bulkrate.jobs.spec import Job
+    from bulkrate.ledger.records import RunRecord
+    from bulkrate.pipeline.workspace import Workspace
+
+JOB_SUFFIXES = (".yaml", ".yml", ".json")
+SHOWN = 10
+
+
+@contextmanager
+def workspace_of(terminal: Terminal) -> Iterator[Workspace]:
+    """The workspace of the current directory, or of BULKRATE_HOME."""
+    from bulkrate.ledger.home import Home
+    from bulkrate.pipeline.workspace import Workspace
+
+    workspace = Workspace(Home.find(terminal.cwd, terminal.env), env=terminal.env)
+    try:
+        yield workspace
+    finally:
+        workspace.close()
+
+
+def job_of(file: str, *, model: str | None = None, sink: Path | None = None) -> Job:
+    """The job in a job file, or made of an OpenAI batch file."""
+    from bulkrate.api import is_batch_file, load_job
+
+    if model is not None and not is_batch_file(file):
+        raise BulkrateError(
+            "--model is for OpenAI batch files (.jsonl): a job file names its model itself",
+            code="usage",
+            hint="change request.model in the job file",
+        )
+    job = load_job(file, model=model)
+    if sink is not None:
+        changed = job.sink.model_copy(update={"path": str(sink.absolute()), "format": None})
+        job = job.model_copy(update={"sink": changed})
+    return job
+
+
+def run_of(workspace: Workspace, text: str) -> RunRecord:
+    """The run that `text` names: an id, the beginning of one, a job's name (its latest run), a job file."""
+    found = workspace.ledger.find_runs(text)
+    if len(found) == 1:
+        return found[0]
+    named = [run for run in found if run.job_name == text]
+    if named:
+        return named[0]
+    if len(found) > 1:
+        shown = [f"  {run.id}  {run.job_name}  {run.state}" for run in found[:SHOWN]]
+        more = [f"  and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
+        raise BulkrateError(
+            "\n".join([f"{len(found)} runs begin with {text!r}:", *shown, *more]),
+            code="ambiguous_run",
+            hint="give more of the id",
+        )
+    if Path(text).exists():
+        return _run_of_file(workspace, text)
+    raise BulkrateError(
+        f"no run, job or job file is called {text!r} in {workspace.home.root}",
+        code="no_such_run",
+        hint="`bulkrate list` shows the runs; BULKRATE_HOME says where else to look",
+    )
+
+
+def _run_of_file(workspace: Workspace, text: str) -> RunRecord:
+    job = job_of(text)
+    runs = workspace.ledger.runs(job_name=job.name, limit=1)
+    if not runs:
+        raise BulkrateError(
+            f"the job {job.name} of {text} has no run in {workspace.home.root}",
+            code="no_such_run",
+            hint=f"`bulkrate run {text}` makes one",
+        )
+    return runs[0]

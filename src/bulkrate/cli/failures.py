@@ -1,0 +1,82 @@
+"""What an exception becomes: a sentence for people, a document for programs, an exit code for both."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from bulkrate.cli.terminal import Terminal
+from bulkrate.errors import BulkrateError
+
+INTERRUPTED = 130
+PIPE_CLOSED = 141  # what a shell sees of a program that SIGPIPE ended
+DEBUG = "BULKRATE_DEBUG"
+ISSUES = "https://github.com/bulkrate/bulkrate/issues"
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM, with where things stand."""
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+def exit_code_of(error: BaseException, terminal: Terminal) -> int:
+    """Tell what happened, and return the exit code for it."""
+    match error:
+        case BrokenPipeError():
+            # Whoever read our output has gone (`| head`): nothing is wrong, and nobody listens.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return PIPE_CLOSED
+        case Interrupted():
+            return _tell(terminal, "interrupted", error.message, error.hint, INTERRUPTED)
+        case KeyboardInterrupt():
+            return _tell(terminal, "interrupted", "interrupted", "run the same command again", INTERRUPTED)
+        case BulkrateError():
+            return _tell(terminal, error.code, error.message, error.hint, error.exit_code, cause=error)
+        case typer.Exit():
+            return error.exit_code
+        case typer.Abort():
+            return _tell(terminal, "interrupted", "interrupted", None, INTERRUPTED)
+        case typer.TyperException():
+            return _usage(terminal, error)
+        case SystemExit():
+            return error.code if isinstance(error.code, int) else 2
+        case _:
+            hint = f"this is a defect of Bulkrate: please report it at {ISSUES}"
+            if not terminal.env.get(DEBUG):
+                hint += f" ({DEBUG}=1 shows where it happened)"
+            return _tell(terminal, "unexpected", f"{type(error).__name__}: {error}", hint, 2, cause=error)
+
+
+def _usage(terminal: Terminal, error: typer.TyperException) -> int:
+    message = str(getattr(error, "format_message", lambda: error)())
+    if type(error).__name__ == "NoArgsIsHelpError":
+        terminal.say(message)
+        return 2
+    context = getattr(error, "ctx", None)
+    command = getattr(context, "command_path", "bulkrate")
+    return _tell(terminal, "usage", message, f"`{command} --help` shows what it takes", 2)
+
+
+def _tell(
+    terminal: Terminal,
+    code: str,
+    message: str,
+    hint: str | None,
+    exit_code: int,
+    *,
+    cause: BaseException | None = None,
+) -> int:
+    if cause is not None and terminal.env.get(DEBUG):
+        import traceback
+
+        terminal.say("".join(traceback.format_exception(cause)).rstrip())
+    terminal.error(code, message, hint)
+    if terminal.json:
+        terminal.document({"error": {"code": code, "message": message, "hint": hint}})
+    return exit_code

@@ -1,0 +1,71 @@
+"""The quote as people read it before they say yes. No price without its date."""
+
+from __future__ import annotations
+
+from decimal import ROUND_CEILING, Decimal
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bulkrate.pricing import Quote
+
+
+def quote_pairs(quote: Quote, *, rejected: int = 0) -> list[tuple[str, str]]:
+    """The quote's lines: label and value."""
+    from bulkrate.pricing.money import format_money
+
+    def at_most(amount: Decimal | None) -> str:
+        if amount is None:
+            return "not known"
+        return f"at most {format_money(amount, quote.currency, rounding=ROUND_CEILING)}"
+
+    rows = f"{quote.rows:,}"
+    if rejected:
+        rows += f"; {rejected:,} rejected"
+    if quote.reused_rows:
+        rows += f"; {quote.reused_rows:,} answered without sending"
+    how = "exact" if quote.input_method == "exact" else "estimated"
+    pairs = [
+        ("rows to send", rows),
+        ("input tokens", f"{quote.input_tokens:,}, {how} ({quote.input_source})"),
+        ("output tokens", _output(quote)),
+    ]
+    if quote.free:
+        pairs.append(("cost", "none: it runs on this machine"))
+    elif quote.prices_dated is None:
+        pairs.append(("cost", "not known: there is no price for this model"))
+    else:
+        batch = at_most(quote.batch_max)
+        if quote.batch_max is None and quote.input_only is not None:
+            batch = f"input alone {format_money(quote.input_only, quote.currency)}; no upper end is known"
+        pairs += [
+            ("batch price", batch),
+            ("live price", at_most(quote.live_max) + _saving(quote)),
+            ("prices of", f"{quote.prices_dated.isoformat()} ({quote.prices_source})"),
+        ]
+    # These two are said above already.
+    notes = [note for note in quote.notes if not note.startswith(("runs on this machine", "price unknown"))]
+    return pairs + [("notes", note) for note in notes]
+
+
+def _output(quote: Quote) -> str:
+    if quote.output_tokens_max is None:
+        return "not capped"
+    if quote.rows == 0:
+        return "0"
+    return f"at most {quote.output_tokens_max:,} ({quote.output_tokens_max // quote.rows:,} a row)"
+
+
+def _saving(quote: Quote) -> str:
+    if not quote.saving_max or not quote.live_max:
+        return ""
+    return f" (batch is {round(100 * quote.saving_max / quote.live_max)} % less)"
+
+
+def question(quote: Quote) -> str:
+    """What is asked before spending."""
+    from bulkrate.pricing.money import format_money
+
+    if quote.batch_max is None:
+        return f"Send {quote.rows:,} rows to {quote.provider} at a cost that has no known upper end?"
+    most = format_money(quote.batch_max, quote.currency, rounding=ROUND_CEILING)
+    return f"Send {quote.rows:,} rows to {quote.provider} for at most {most}?"

@@ -1,0 +1,138 @@
+"""What a run came to, in a few lines; and what to do next."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from bulkrate.cli.snapshot import duration
+from bulkrate.cli.terminal import Terminal, quoted
+from bulkrate.core.retry import PASSING
+from bulkrate.core.run_states import RunState
+from bulkrate.pipeline.reasons import first_reasons
+from bulkrate.pipeline.report import bill_of, exit_code, report
+from bulkrate.pipeline.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from bulkrate.ledger.records import RunRecord
+    from bulkrate.pipeline.workspace import Workspace
+
+SHOWN_BATCHES = 10
+
+ADVICE = {
+    "truncated": "raise request.max_output_tokens in the job, then run it again",
+    "too_long": "shorten these rows, or choose a model with a larger context window",
+}
+
+
+def finish(terminal: Terminal, workspace: Workspace, run: RunRecord) -> int:
+    """Tell how a run stands and, for --json, print its report; returns the exit code."""
+    code = exit_code(workspace.ledger, run, workspace.setup(run).job.max_failed)
+    document = report(workspace.ledger, run)
+    terminal.pairs(title_of(run), summary_pairs(workspace, run, document))
+    for hint in next_steps(workspace, run, document):
+        terminal.hint(hint)
+    if terminal.json:
+        terminal.document(document)
+    return code
+
+
+def title_of(run: RunRecord) -> str:
+    """The heading: which run, and how it stands."""
+    title = f"run {run.id} of {run.job_name}: {run.state}"
+    if run.finished_at is not None and run.approved_at is not None:
+        title += f" after {duration(max(run.finished_at - run.approved_at, timedelta()))}"
+    return title
+
+
+def summary_pairs(
+    workspace: Workspace, run: RunRecord, document: dict[str, Any], *, batches: bool = False
+) -> list[tuple[str, str]]:
+    """The lines of the summary: label and value."""
+    rows = document["rows"]
+    states = ("succeeded", "failed", "rejected", "pending")
+    parts = [f"{rows[state]:,} {state}" for state in states if rows[state]] or ["none"]
+    pairs = [("rows", f"{rows['total']:,}: {', '.join(parts)}")]
+    reasons: dict[str, str] = {}
+    if rows["failed"]:
+        reasons = first_reasons(workspace.ledger, RunFolder(workspace.home.run_dir(run.id)), run.id)
+    for name, count in document["failures"].items():
+        reason = f"; first: {quoted(reasons[name])}" if name in reasons else ""
+        pairs.append(("failures", f"{count:,} {name}{reason}"))
+    if run.error:
+        pairs.append(("stopped by", quoted(run.error)))
+    if batches:
+        pairs += _batches(document)
+    usage = document["usage"]
+    if any(usage.values()):
+        cached = f" ({usage['cached_tokens']:,} of them cached)" if usage["cached_tokens"] else ""
+        pairs.append(("tokens", f"{usage['input_tokens']:,} in{cached}, {usage['output_tokens']:,} out"))
+    unexplained = document["unattributed"]
+    if any(unexplained.values()):
+        said = f"{unexplained['input_tokens']:,} in, {unexplained['output_tokens']:,} out"
+        pairs.append(("unattributed", f"{said}: billed, but no row explains them"))
+    pairs += _cost(workspace, run)
+    if document["sink"] is not None:
+        pairs.append(("answers", document["sink"]))
+    return pairs
+
+
+def _batches(document: dict[str, Any]) -> list[tuple[str, str]]:
+    batches = document["batches"]
+    pairs = [
+        ("batches", f"{batch['id']}  {batch['state']}  {batch['requests']:,} requests")
+        for batch in batches[-SHOWN_BATCHES:]
+    ]
+    if len(batches) > SHOWN_BATCHES:
+        pairs.append(("batches", f"and {len(batches) - SHOWN_BATCHES} before these"))
+    return pairs
+
+
+def _cost(workspace: Workspace, run: RunRecord) -> list[tuple[str, str]]:
+    """Quoted beside billed: trust comes from that line."""
+    from decimal import ROUND_CEILING
+
+    from bulkrate.pricing.money import format_money
+
+    quote = workspace.quote(run)
+    if quote is None or run.state in (RunState.ASSEMBLING, RunState.READY):
+        return []
+    if quote.free:
+        return [("cost", "none: it ran on this machine")]
+    billed = bill_of(workspace.ledger, run)
+    if billed.batch is None:
+        return [("cost", f"not known: no price for {', '.join(billed.unpriced)}")]
+    dated = billed.lines[0].prices_dated if billed.lines else quote.prices_dated
+    prices = "" if dated is None else f", prices of {dated.isoformat()}"
+    if quote.batch_max is None:
+        quoted_at = "quoted without an upper end"
+    else:
+        most = format_money(quote.batch_max, quote.currency, rounding=ROUND_CEILING)
+        quoted_at = f"quoted at most {most}"
+    cost = f"{format_money(billed.batch, billed.currency)} by the tokens reported ({quoted_at}{prices})"
+    if not billed.live or not billed.saving:
+        return [("cost", cost)]
+    share = round(100 * billed.saving / billed.live)
+    return [("cost", cost), ("live price", f"{format_money(billed.live, billed.currency)}; {share} % saved")]
+
+
+def next_steps(workspace: Workspace, run: RunRecord, document: dict[str, Any]) -> list[str]:
+    """What to do next, most useful first."""
+    if run.state is RunState.READY:
+        return ["`bulkrate run FILE` shows the quote again and asks for approval"]
+    if run.state is not RunState.FINISHED:
+        return [f"`bulkrate wait {run.id}` follows it, `bulkrate cancel {run.id}` ends it"]
+    hints = []
+    failures = document["failures"]
+    source = document["source"]
+    if source["changed"] or source["added"]:
+        hints.append(
+            "the source changed during the run: run the job again to answer "
+            f"{source['changed'] + source['added']:,} rows as they are now"
+        )
+    hints += [f"{name}: {ADVICE[name]}" for name in failures if name in ADVICE]
+    if any(str(name) in failures for name in (*PASSING, "cancelled", "invalid_output")):
+        hints.append(f"`bulkrate retry {run.id}` sends the failed rows again")
+    if document["rows"]["rejected"]:
+        hints.append("`bulkrate check FILE` lists the rejected rows; so do the answers, with status rejected")
+    return hints
