@@ -20,8 +20,10 @@ class SendReason(StrEnum):
 # Failures of the way, not of the row: the same request may well succeed.
 PASSING = frozenset({ErrorClass.TRANSIENT, ErrorClass.MISSING, ErrorClass.EXPIRED})
 
-# A truncated row gets this many times its cap, once.
+# A truncated row gets this many times its cap, once, and never less than the floor: a cap derived from the
+# longest label was wrong about what the model says around it, and four times very little is still little.
 CAP_FACTOR = 4
+CAP_FLOOR = 1_024
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,11 @@ def resend_reason(
     if error is ErrorClass.INVALID_OUTPUT and sent_for is not SendReason.REPAIR:
         return SendReason.REPAIR
     return None
+
+
+def larger_cap(cap: int) -> int:
+    """The output cap, in tokens, for a row that `cap` cut short."""
+    return max(cap * CAP_FACTOR, CAP_FLOOR)
 
 
 def reason_for_pending(error: ErrorClass | None) -> SendReason:

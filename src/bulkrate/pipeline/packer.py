@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from bulkrate.core.identity import shard_digest
 from bulkrate.core.limits import Limits
 from bulkrate.core.packing import Packed, pack
-from bulkrate.core.retry import CAP_FACTOR, SendReason, reason_for_pending
+from bulkrate.core.retry import SendReason, larger_cap, reason_for_pending
 from bulkrate.core.vector import RowState, Vector
 from bulkrate.ledger.records import ShardRecord
 from bulkrate.pipeline.run_folder import Partitions, RunFolder
@@ -55,7 +55,7 @@ class Packer:
                 groups.setdefault(reason, []).append(first + index)
         shards: list[ShardRecord] = []
         for reason in SendReason:
-            cap = self._base_cap * CAP_FACTOR if reason is SendReason.LARGER_CAP and self._base_cap else None
+            cap = larger_cap(self._base_cap) if reason is SendReason.LARGER_CAP and self._base_cap else None
             shards += self.rows(
                 groups.get(reason, []),
                 reason=reason,

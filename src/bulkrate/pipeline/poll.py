@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from bulkrate.core.reconcile import BatchEnd
-from bulkrate.core.shard_states import ShardEvent
+from bulkrate.core.shard_states import REMOTE, ShardEvent
 from bulkrate.errors import NotFoundError, QuotaError, Unreachable
 from bulkrate.ledger.records import ShardRecord
 from bulkrate.pipeline.context import RunContext
@@ -74,6 +74,11 @@ def _ended(context: RunContext, shard: ShardRecord, status: BatchStatus, end: Ba
         )
 
 
+# The provider may count more tokens than we do: a shard that is refused this often although nothing else of
+# the run is waiting is halved. No attempt is used up.
+REFUSALS_ALONE = 2
+
+
 def _queue_refused(
     context: RunContext, shard: ShardRecord, status: BatchStatus, refusal: QueueRefusal
 ) -> None:
@@ -85,6 +90,13 @@ def _queue_refused(
         else:
             _ended(context, shard, status, BatchEnd.FAILED)
         return
+    alone = not any(
+        other.state in REMOTE and other.number != shard.number for other in context.ledger.shards(shard.run)
+    )
+    refusals = shard.refusals + alone
+    if refusals >= REFUSALS_ALONE and shard.requests > 1:
+        supersede(context, shard, max(shard.tokens // 2, 1), learned=limit)
+        return
     with context.ledger.transaction("queue_refused") as tx:
         at = context.clock.now()
         tx.put_batch(context.batch_record(shard, status))
@@ -95,9 +107,8 @@ def _queue_refused(
             at,
             {"limit_tokens": limit},
             batch_id=None,
-            refusals=shard.refusals + 1,
+            refusals=refusals,
         )
         if limit is not None:
             tx.set_run(shard.run, queued_tokens=limit)
-    delay_s = context.pacing.retry_delay_s(shard.refusals + 1)
-    context.wake[shard.number] = context.clock.now() + timedelta(seconds=delay_s)
+    wait_after_failure(context, shard.number, None)

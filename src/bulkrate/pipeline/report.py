@@ -33,7 +33,8 @@ def report(ledger: Ledger, run: RunRecord) -> dict[str, Any]:
     """The run as one JSON-able document. Reads the vectors only when rows have failed or were rejected."""
     balance = ledger.balance(run.id)
     shards = ledger.shards(run.id)
-    sent = [shard for shard in shards if shard.batch_id is not None]
+    # A shard that was superseded or refused never ran: its rows were sent as part of another one.
+    sent = [s for s in shards if s.batch_id is not None and s.state is not ShardState.SUPERSEDED]
     batches = {batch.id: batch for batch in ledger.batches(run.id)}
     used = sum((record.usage for record in ledger.usage(run.id)), NONE)
     delivery = delivery_of(ledger, run)

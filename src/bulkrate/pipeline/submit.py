@@ -108,22 +108,29 @@ async def create(context: RunContext, shard: ShardRecord) -> None:
 
 
 def _after_create(
-    context: RunContext, shard: ShardRecord, intent: int, event: ShardEvent, reason: str
+    context: RunContext,
+    shard: ShardRecord,
+    intent: int,
+    event: ShardEvent,
+    reason: str,
+    *,
+    refusals: int | None = None,
 ) -> None:
     with context.ledger.transaction(str(event)) as tx:
         at = context.clock.now()
         tx.close_intent(intent, reason, at)
-        refusals = shard.refusals + (event is ShardEvent.CREATE_DEFERRED)
-        tx.move_shard(shard.run, shard.number, event, at, {"reason": reason}, refusals=refusals)
+        counted = shard.refusals if refusals is None else refusals
+        tx.move_shard(shard.run, shard.number, event, at, {"reason": reason}, refusals=counted)
     context.on_change()
 
 
 def _refused(context: RunContext, shard: ShardRecord, intent: int, error: RequestRefused) -> None:
     """A definite no. Only a file that is not known yet is worth another try."""
-    _after_create(context, shard, intent, ShardEvent.CREATE_DEFERRED, error.code)
+    refusals = shard.refusals + 1
+    _after_create(context, shard, intent, ShardEvent.CREATE_DEFERRED, error.code, refusals=refusals)
     if "file" not in error.message.lower():
         raise error
-    if shard.refusals + 1 >= FILE_LAG_REFUSALS:
+    if refusals >= FILE_LAG_REFUSALS:
         with context.ledger.transaction("input_gone") as tx:
             tx.move_shard(
                 shard.run,
@@ -148,7 +155,6 @@ def _submitted(tx, context: RunContext, shard: ShardRecord, status: BatchStatus,
         batch_id=status.id,
         file_id=status.input_file_id or shard.file_id,
         submitted_at=at,
-        refusals=0,
     )
 
 
@@ -195,24 +201,28 @@ async def fence(context: RunContext, shard: ShardRecord) -> None:
         tx.move_shard(shard.run, shard.number, ShardEvent.FENCE, context.clock.now())
 
 
-def supersede(context: RunContext, shard: ShardRecord, limit_tokens: int | None) -> None:
-    """Pack the rows of a shard that alone exceeds the token queue into smaller shards. No attempt is used."""
+def supersede(
+    context: RunContext, shard: ShardRecord, max_tokens: int | None, *, learned: int | None = None
+) -> None:
+    """Pack the rows of a shard that the token queue never admits into smaller shards; no attempt is used.
+
+    `learned` is the queue limit the provider named (default: `max_tokens`), kept for the rest of the run.
+    """
     numbers = [known.number for known in context.ledger.shards(shard.run)]
     smaller = context.packer.rows(
         context.folder.rows(shard.number),
         reason=shard.reason,
         cap=shard.max_output_tokens,
         first_number=max(numbers) + 1,
-        max_tokens=limit_tokens,
+        max_tokens=max_tokens,
     )
+    limit = learned or max_tokens
     with context.ledger.transaction("too_big") as tx:
         at = context.clock.now()
-        tx.move_shard(
-            shard.run, shard.number, ShardEvent.TOO_BIG, at, {"limit_tokens": limit_tokens}, ended_at=at
-        )
+        tx.move_shard(shard.run, shard.number, ShardEvent.TOO_BIG, at, {"limit_tokens": limit}, ended_at=at)
         tx.add_shards(smaller)
-        if limit_tokens is not None:
-            tx.set_run(shard.run, queued_tokens=limit_tokens)
+        if limit is not None:
+            tx.set_run(shard.run, queued_tokens=limit)
     context.on_change()
 
 
