@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import orjson
 import zstandard
@@ -42,10 +43,13 @@ async def land(context: RunContext, shard: ShardRecord) -> None:
     try:
         for kind, file_id in orjson.loads(batch.results_json):
             signal("download.before")
-            with whole_file(context.folder.raw_path(shard.number, kind)) as part, part.open("wb") as file:
-                with zstandard.ZstdCompressor(level=3).stream_writer(file) as packed:
-                    async for chunk in context.connection.download(ResultFile(kind, file_id)):
-                        packed.write(chunk)
+            with (
+                whole_file(context.folder.raw_path(shard.number, kind)) as part,
+                part.open("wb") as file,
+                zstandard.ZstdCompressor(level=3).stream_writer(file) as packed,
+            ):
+                async for chunk in context.connection.download(ResultFile(kind, file_id)):
+                    packed.write(chunk)
             signal("download.after")
     except (Unreachable, QuotaError) as error:
         wait_after_failure(context, shard.number, error.retry_after_s)

@@ -1,4 +1,4 @@
-"""A workspace: one state directory and what can be done in it; the CLI and the Python API are thin over it."""
+"""A workspace: one state directory and what can be done in it. The CLI and the API are thin over it."""
 
 from __future__ import annotations
 
