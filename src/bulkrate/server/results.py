@@ -65,11 +65,11 @@ def gather(log: AnswerLog) -> Results:
             else:
                 found.labels[custom_id] = Calibration("none")
     for labels, ids in groups.items():
-        if len(ids) < MIN_ROWS_PER_LABEL * len(labels):
+        from bulkrate.server.engines.scoring import MINIMUM_ROWS, calibrate
+
+        if len(ids) < max(MINIMUM_ROWS, MIN_ROWS_PER_LABEL * len(labels)):
             found.labels.update((custom_id, Calibration("none", len(ids))) for custom_id in ids)
             continue
-        from bulkrate.server.engines.scoring import calibrate
-
         chosen = calibrate(LoggedScores(log, ids))
         for custom_id, label in zip(ids, chosen, strict=True):
             found.labels[custom_id] = Calibration("batch", len(ids), label)
