@@ -91,7 +91,7 @@ class LabelScorer:
                 cached.append(known_tokens)
             cached[0] -= made_tokens  # the first row pays for the prefix made for all
             below = TokenTree.of(tree.nodes)
-            logits = self._model.forward(
+            hidden = self._model.forward(
                 rows,
                 [np.concatenate([piece, below.tokens]) for piece in rest],
                 [[len(piece) + node for node in tree.node_of] for piece in rest],
@@ -100,7 +100,9 @@ class LabelScorer:
         except OutOfBlocks:
             self._release(rows)
             raise
-        scores = tree.scores([logits[:, fork, list(tokens)] for fork, tokens in enumerate(tree.tokens)])
+        scores = tree.scores(
+            [hidden[:, fork] @ self._model.vocabulary(tokens).T for fork, tokens in enumerate(tree.tokens)]
+        )
         if len(prompts) == 1 and cached[0] + 2 * WORTH_TOKENS < len(prompts[0]):
             self._store(prompts[0], rows.pop())  # a lone prompt may have successors that begin like it
         self._release(rows)

@@ -64,20 +64,27 @@ class TokenTree:
 
 
 class PagedModel:
-    """Runs tokens through the model and returns logits where asked. One thread only."""
+    """Runs tokens through the model and returns hidden states where asked. One thread only."""
 
-    def __init__(self, ir_directory: Path, *, block_count: int) -> None:
-        """Compile the model for the CPU (about 1.5 s); `block_count` blocks of cache are reserved, not touched."""
+    def __init__(self, ir_directory: Path, *, block_count: int, full_precision: bool = False) -> None:
+        """Compile the model for the CPU (about 1.5 s); `block_count` blocks of cache are reserved, not touched.
+
+        `full_precision` computes in 32-bit floats where the CPU would choose bfloat16 and 8-bit activations:
+        three times slower, and exact enough to compare with.
+        """
         import openvino
 
         core = openvino.Core()
         model = core.read_model(str(ir_directory / "openvino_model.xml"))
-        prepare(model)
-        bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        self._vocabulary = prepare(model)
+        bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") and not full_precision
         config = {
             "PERFORMANCE_HINT": "LATENCY",  # one stream over all cores; passes are already batches
+            "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
             "KV_CACHE_PRECISION": "bf16" if bf16 else "f32",  # 8-bit is no faster here and less exact
         }
+        if full_precision:
+            config["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = "0"  # else activations become 8-bit before each product
         compiled = core.compile_model(model, "CPU", config)
         self._tensor = openvino.Tensor
         self._infer = compiled.create_infer_request()
@@ -126,7 +133,7 @@ class PagedModel:
         sequence.blocks, sequence.length_tokens = [], 0
 
     def extend(self, sequence: CachedSequence, tokens: NDArray[np.int64]) -> None:
-        """Add tokens to one sequence without reading logits, in passes of bounded size."""
+        """Add tokens to one sequence without reading anything, in passes of bounded size."""
         for start in range(0, len(tokens), PASS_TOKENS):
             piece = tokens[start : start + PASS_TOKENS]
             self.forward([sequence], [piece], [[len(piece) - 1]])
@@ -143,8 +150,8 @@ class PagedModel:
         With `trees`, the last tokens of each piece are a tree hanging from the token before them: a node sees
         the sequence and its own ancestors only. A sequence with a tree is good for nothing but release.
 
-        Returns the logits after the token positions `wanted[i]` (counted within `tokens[i]`), one row each
-        in order of sequences. The array is overwritten by the next call.
+        Returns the last hidden states at the token positions `wanted[i]` (counted within `tokens[i]`), one
+        row each in order of sequences. `vocabulary` turns them into logits.
         """
         import numpy as np
 
@@ -174,13 +181,19 @@ class PagedModel:
                 np.int32
             ),
             "max_context_len": np.array(max(s.length_tokens for s in sequences), np.int32),
-            "logit_rows": np.concatenate([b + np.asarray(w, np.int64) for b, w in zip(begins, wanted, strict=False)]),
+            "wanted": np.concatenate([b + np.asarray(w, np.int64) for b, w in zip(begins, wanted, strict=False)]),
         }
         for name, value in inputs.items():
             self._infer.set_tensor(name, self._tensor(value))
         self._infer.infer()
-        logits: NDArray[np.float32] = self._infer.get_output_tensor(0).data[:, 0, :]
-        return logits
+        hidden: NDArray[np.float32] = self._infer.get_output_tensor(0).data
+        return hidden.reshape(-1, hidden.shape[-1]).astype(np.float32)
+
+    def vocabulary(self, tokens: Many[int]) -> NDArray[np.float32]:
+        """The output vectors of these tokens: `hidden @ vocabulary(tokens).T` are their logits."""
+        import numpy as np
+
+        return weight_rows(self._vocabulary, np.array(tokens, np.int64))
 
     def _take(self) -> int:
         if not self._free:
@@ -190,22 +203,52 @@ class PagedModel:
         return block
 
 
-def prepare(model: Any) -> None:
-    """Give the exported model paged attention, and logits only at the rows named by a new input.
+def prepare(model: Any) -> Any:
+    """Give the exported model paged attention, and make it end before the vocabulary projection.
 
-    The vocabulary projection is a fifth of this model's work and would be wasted on every other position.
+    Its new output is the last hidden state at the positions named by a new input, `wanted`. The projection is
+    a fifth of this model's work, almost all of it for words that are no label; and the CPU would round its
+    result to bfloat16, which makes ties of logits that differ by less than 0.1. Returns the node that holds
+    the projection's weights.
     """
     import numpy as np
     from openvino import opset13
     from openvino._offline_transformations import paged_attention_transformation
 
     paged_attention_transformation(model, allow_qq_bias=True)
-    node = model.get_results()[0].input_value(0).get_node()
-    while node.get_type_name() != "MatMul":
-        node = node.input_value(0).get_node()
-    rows = opset13.parameter([-1], np.int64, name="logit_rows")
-    rows.output(0).set_names({"logit_rows"})
-    picked = opset13.gather(node.input_value(0), rows, np.int64(0))
-    node.input(0).replace_source_output(picked.output(0))
-    model.add_parameters([rows])
+    result = model.get_results()[0]
+    projection = result.input_value(0).get_node()
+    while projection.get_type_name() != "MatMul":
+        projection = projection.input_value(0).get_node()
+    wanted = opset13.parameter([-1], np.int64, name="wanted")
+    wanted.output(0).set_names({"wanted"})
+    hidden = opset13.gather(projection.input_value(0), wanted, np.int64(0))
+    result.input(0).replace_source_output(hidden.output(0))
+    model.add_parameters([wanted])
     model.validate_nodes_and_infer_types()
+    return projection.input_value(1).get_node()
+
+
+def weight_rows(node: Any, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Some rows of a compressed weight matrix, without unpacking the rest (113 MB).
+
+    Raises:
+        NotImplementedError: the weights are packed in a way that this OpenVINO version introduced.
+    """
+    import numpy as np
+
+    inputs = [each.get_source_output().get_node() for each in node.inputs()]
+    match node.get_type_name():
+        case "Constant":
+            picked: NDArray[np.float32] = node.data[rows].astype(np.float32)
+            return picked
+        case "Convert":
+            return weight_rows(inputs[0], rows)
+        case "Subtract":
+            return weight_rows(inputs[0], rows) - weight_rows(inputs[1], rows)
+        case "Multiply":
+            return weight_rows(inputs[0], rows) * weight_rows(inputs[1], rows)
+        case "Reshape":
+            return weight_rows(inputs[0], rows).reshape(len(rows), -1)
+        case other:
+            raise NotImplementedError(f"weights packed with {other}")
