@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import http.client
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -278,6 +280,24 @@ def test_chat_and_models(server: RunningServer) -> None:
     with pytest.raises(openai.BadRequestError) as too_long:
         ask(model="echo", messages=[{"role": "user", "content": "word " * 9000}])
     assert too_long.value.code == "context_length_exceeded"
+
+
+def test_a_chat_goes_before_the_rows_that_wait(tmp_path: Path) -> None:
+    gate = Gate(after=16)
+    with running(tmp_path, engine=EchoEngine(slots=16, before_step=gate)) as server:
+        batch = server.create([row(n) for n in range(200)])
+        assert gate.reached.wait(30)
+        ask = server.client.chat.completions.create
+        messages: Any = [{"role": "user", "content": "hello"}]
+        with ThreadPoolExecutor() as pool:
+            reply = pool.submit(ask, model="echo", messages=messages)
+            while not server.processor.dispatcher.waiting_interactive:
+                time.sleep(0.005)
+            gate.open()
+            assert reply.result(30).choices
+        server.wait(batch.id)
+        (place,) = [n for n, name in enumerate(server.engine.order) if not name.startswith("batch_")]
+        assert place == 32, "two steps of sixteen rows were with the engine already"
 
 
 def test_the_key_is_asked_for(tmp_path: Path) -> None:

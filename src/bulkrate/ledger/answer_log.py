@@ -21,26 +21,22 @@ import asyncio
 import fcntl
 import os
 import threading
-import zlib
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
 import orjson
 
 from bulkrate.errors import LedgerError
+from bulkrate.ledger import answer_segment
 from bulkrate.signals import signal
 
 COMMIT_DELAY_S = 0.002
 COMMIT_RECORDS = 512
 SEGMENT_BYTES = 64 * 1024 * 1024
 
-_CRC_HEAD = b'{"crc":"'
-_BODY_AT = len(_CRC_HEAD) + 8 + 2  # after the checksum, its quote and the comma
-_READ_BYTES = 1 << 20
-_PARQUET_ROWS = 8192
 _SEGMENT_SHIFT = 40  # a place is segment number << 40 | byte offset, or | row number when sealed
 _OFFSET_MASK = (1 << _SEGMENT_SHIFT) - 1
 
@@ -94,8 +90,7 @@ class AnswerLog:
         The future fails with LedgerError when the disk refuses; the log then takes no more answers, since
         after a failed sync nobody knows what is on disk. Opening it again finds out.
         """
-        body = orjson.dumps({"id": answer_id, "answer": answer})[1:]
-        line = b'%s%08x",%s\n' % (_CRC_HEAD, zlib.crc32(body), body)
+        line = answer_segment.encode_line(answer_id, answer)
         future: Future[bool] = Future()
         future.set_running_or_notify_cancel()  # a waiter that gives up must not undo the write
         with self._wake:
@@ -141,9 +136,9 @@ class AnswerLog:
             if place is None:
                 return None
             segment, at = place >> _SEGMENT_SHIFT, place & _OFFSET_MASK
-            line = b"" if segment in self._sealed else _line_at(self._file, at)
+            line = b"" if segment in self._sealed else answer_segment.line_at(self._file, at)
         if not line:
-            return _parquet_answer(self._parquet(segment), at)
+            return answer_segment.parquet_answer(self._parquet(segment), at)
         answer: dict[str, Any] = orjson.loads(line)["answer"]
         return answer
 
@@ -151,13 +146,13 @@ class AnswerLog:
         """All answers on disk, in the order they were written, in bounded memory."""
         with self._wake:
             sealed, size = sorted(self._sealed), self._size
-            file = self._jsonl(self._segment).open("rb", buffering=_READ_BYTES)
+            file = self._jsonl(self._segment).open("rb", buffering=answer_segment.READ_BYTES)
         with file:  # stays readable when it is sealed meanwhile
             for number in sealed:
-                for answer_id, text in _parquet_rows(self._parquet(number)):
+                for answer_id, text in answer_segment.parquet_rows(self._parquet(number)):
                     yield answer_id, orjson.loads(text)
-            for _, line in _lines(file, size):
-                if (entry := _decode(line)) is not None:
+            for _, line in answer_segment.lines(file, size):
+                if (entry := answer_segment.decode_line(line)) is not None:
                     yield entry["id"], entry["answer"]
 
     # --- the end ---
@@ -250,7 +245,7 @@ class AnswerLog:
             if place >> _SEGMENT_SHIFT == number
         ]
         temporary = final.with_suffix(".parquet.tmp")
-        _write_parquet(temporary, rows, self._file)
+        answer_segment.write_parquet(temporary, rows, self._file)
         temporary.rename(final)
         os.fsync(self._directory_fd)
         signal("answer_log.seal.after")
@@ -273,7 +268,7 @@ class AnswerLog:
         for path in sorted(self.directory.glob("*.parquet")):
             number = int(path.stem)
             self._sealed.add(number)
-            for row, answer_id in enumerate(_parquet_ids(path)):
+            for row, answer_id in enumerate(answer_segment.parquet_ids(path)):
                 self._places.setdefault(answer_id, number << _SEGMENT_SHIFT | row)
         segments = []
         for path in sorted(self.directory.glob("*.jsonl")):
@@ -289,9 +284,9 @@ class AnswerLog:
     def _index(self, number: int) -> None:
         path = self._jsonl(number)
         size, good, damaged = path.stat().st_size, 0, 0
-        with path.open("rb", buffering=_READ_BYTES) as lines:
-            for offset, line in _lines(lines, size):
-                entry = _decode(line)
+        with path.open("rb", buffering=answer_segment.READ_BYTES) as lines:
+            for offset, line in answer_segment.lines(lines, size):
+                entry = answer_segment.decode_line(line)
                 if entry is None:
                     damaged += 1
                     continue
@@ -369,74 +364,3 @@ def _write_all(fd: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
-
-
-def _lines(file: BinaryIO, size: int) -> Iterator[tuple[int, bytes]]:
-    """Lines within the first `size` bytes, with their offsets; the last one may lack its newline."""
-    offset = 0
-    while offset < size and (line := file.readline()):
-        yield offset, line
-        offset += len(line)
-
-
-def _line_at(fd: int, offset: int) -> bytes:
-    line = b""
-    while chunk := os.pread(fd, 4096 if not line else _READ_BYTES, offset + len(line)):
-        end = chunk.find(b"\n")
-        if end >= 0:
-            return line + chunk[: end + 1]
-        line += chunk
-    return line
-
-
-def _decode(line: bytes) -> dict[str, Any] | None:
-    """The entry of a line; None when it is torn or damaged."""
-    if not line.startswith(_CRC_HEAD) or not line.endswith(b"}\n"):
-        return None
-    if b"%08x" % zlib.crc32(line[_BODY_AT:-1]) != line[len(_CRC_HEAD) : len(_CRC_HEAD) + 8]:
-        return None
-    entry: dict[str, Any] = orjson.loads(line)
-    return entry
-
-
-def _write_parquet(path: Path, rows: list[tuple[str, int]], source: int) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    schema = pa.schema([("id", pa.string()), ("answer", pa.large_string())])
-    with path.open("wb") as file:
-        with pq.ParquetWriter(file, schema, compression="zstd") as writer:
-            for start in range(0, len(rows), _PARQUET_ROWS):
-                part = rows[start : start + _PARQUET_ROWS]
-                answers = [
-                    orjson.dumps(orjson.loads(_line_at(source, offset))["answer"]).decode()
-                    for _, offset in part
-                ]
-                writer.write_table(pa.table([[answer_id for answer_id, _ in part], answers], schema=schema))
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _parquet_ids(path: Path) -> Iterator[str]:
-    import pyarrow.parquet as pq
-
-    with pq.ParquetFile(path) as file:
-        for part in file.iter_batches(columns=["id"]):
-            yield from part.column(0).to_pylist()
-
-
-def _parquet_rows(path: Path) -> Iterator[tuple[str, str]]:
-    import pyarrow.parquet as pq
-
-    with pq.ParquetFile(path) as file:
-        for part in file.iter_batches(batch_size=_PARQUET_ROWS):
-            yield from zip(part.column(0).to_pylist(), part.column(1).to_pylist(), strict=True)
-
-
-def _parquet_answer(path: Path, row: int) -> dict[str, Any]:
-    import pyarrow.parquet as pq
-
-    with pq.ParquetFile(path) as file:
-        table = file.read_row_group(row // _PARQUET_ROWS, columns=["answer"])
-        answer: dict[str, Any] = orjson.loads(table.column(0)[row % _PARQUET_ROWS].as_py())
-        return answer

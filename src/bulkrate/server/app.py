@@ -65,7 +65,7 @@ def make_app(
     )
     routes = [Route(path, api.guarded(handler), methods=[method]) for method, path, handler in table]
     routes.append(Route("/healthz", api.open_to_all(api.health)))
-    return Starlette(routes=routes, exception_handlers={HTTPException: _no_such_route})
+    return Starlette(routes=routes, exception_handlers={HTTPException: _no_such_route, Exception: _broken})
 
 
 class _Api:
@@ -263,6 +263,11 @@ async def _no_such_route(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     message = f"Invalid URL ({request.method} {request.url.path})" if status == 404 else "Not allowed."
     return _json(ApiError(status, message).body(), status)
+
+
+async def _broken(_request: Request, _error: Exception) -> Response:
+    message = "The server had an error while processing your request."
+    return _json(ApiError(500, message, code="server_error", kind="server_error").body(), 500)
 
 
 async def _body(request: Request) -> dict[str, Any]:

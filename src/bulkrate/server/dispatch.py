@@ -109,6 +109,12 @@ class Dispatcher:
         with self._wake:
             return bool(self._in_flight) or self._has_work()
 
+    @property
+    def waiting_interactive(self) -> int:
+        """How many interactive requests wait for a slot."""
+        with self._wake:
+            return len(self._interactive)
+
     # --- in the engine's thread ---
 
     def _run(self) -> None:

@@ -218,7 +218,7 @@ class BatchProcessor:
         record = self.batches.get(batch_id)
         if record.ended:
             return
-        active = self._active.pop(batch_id, None)
+        active = self._active.get(batch_id)
         if active is not None:
             active.close()
         signal("server.write_out.before")
@@ -248,6 +248,7 @@ class BatchProcessor:
 
             self.batches.move(batch_id, BatchEvent.PART_WRITTEN if part else BatchEvent.ALL_WRITTEN, end)
             signal("server.end.after")
+        self._active.pop(batch_id, None)
         self._tidy(batch_id)
 
     def _write_file(self, record: BatchRecord, kind: str, fill: Callable[[BinaryIO], None]) -> str:
