@@ -68,11 +68,12 @@ def stakes(workspace: Workspace, run: RunRecord) -> list[tuple[str, str]]:
 
     balance = workspace.ledger.balance(run.id)
     flying = [shard for shard in workspace.ledger.shards(run.id) if shard.state in REMOTE]
+    batches = "1 batch" if len(flying) == 1 else f"{len(flying):,} batches"
     pairs = [
         ("answered", f"{balance.succeeded:,} of {balance.rows:,} rows: these stay"),
         (
             "in flight",
-            f"{sum(shard.requests for shard in flying):,} requests in {len(flying):,} batches: "
+            f"{sum(shard.requests for shard in flying):,} requests in {batches}: "
             "what was run before the cancel arrives is billed, and kept",
         ),
     ]

@@ -109,5 +109,5 @@ def interrupted(workspace: Workspace, run_id: str) -> Interrupted:
         what = f"nothing is with {run.provider} now"
     return Interrupted(
         f"stopped waiting for run {run_id}; {what}",
-        f"`bulkrate wait {run_id}` goes on from here, `bulkrate cancel {run_id}` ends it",
+        hint=f"`bulkrate wait {run_id}` goes on from here, `bulkrate cancel {run_id}` ends it",
     )

@@ -16,13 +16,11 @@ DEBUG = "BULKRATE_DEBUG"
 ISSUES = "https://github.com/bulkrate/bulkrate/issues"
 
 
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM, with where things stand."""
+class Interrupted(BulkrateError):
+    """Waiting was stopped by Ctrl-C or SIGTERM; the message says where things stand."""
 
-    def __init__(self, message: str, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+    exit_code = INTERRUPTED
+    default_code = "interrupted"
 
 
 def exit_code_of(error: BaseException, terminal: Terminal) -> int:
@@ -32,16 +30,13 @@ def exit_code_of(error: BaseException, terminal: Terminal) -> int:
             # Whoever read our output has gone (`| head`): nothing is wrong, and nobody listens.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return PIPE_CLOSED
-        case Interrupted():
-            return _tell(terminal, "interrupted", error.message, error.hint, INTERRUPTED)
-        case KeyboardInterrupt():
-            return _tell(terminal, "interrupted", "interrupted", "run the same command again", INTERRUPTED)
+        case KeyboardInterrupt() | typer.Abort():
+            return _interrupted(terminal)
         case BulkrateError():
             return _tell(terminal, error.code, error.message, error.hint, error.exit_code, cause=error)
         case typer.Exit():
-            return error.exit_code
-        case typer.Abort():
-            return _tell(terminal, "interrupted", "interrupted", None, INTERRUPTED)
+            # This is what typer makes of a KeyboardInterrupt.
+            return _interrupted(terminal) if error.exit_code == INTERRUPTED else error.exit_code
         case typer.TyperException():
             return _usage(terminal, error)
         case SystemExit():
@@ -51,6 +46,12 @@ def exit_code_of(error: BaseException, terminal: Terminal) -> int:
             if not terminal.env.get(DEBUG):
                 hint += f" ({DEBUG}=1 shows where it happened)"
             return _tell(terminal, "unexpected", f"{type(error).__name__}: {error}", hint, 2, cause=error)
+
+
+def _interrupted(terminal: Terminal) -> int:
+    """Before anything was with a provider: there is nothing to say about a run."""
+    hint = "the same command begins where this one was"
+    return _tell(terminal, "interrupted", "stopped; state is saved", hint, INTERRUPTED)
 
 
 def _usage(terminal: Terminal, error: typer.TyperException) -> int:

@@ -6,13 +6,14 @@ leaves less to find out afterwards.
 
 from __future__ import annotations
 
-import asyncio
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import TYPE_CHECKING
 
-import anyio
+if TYPE_CHECKING:
+    import anyio
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -30,6 +31,8 @@ def treat_sigterm_as_ctrl_c() -> None:
 @contextmanager
 def cancelled_by_signals(scope: anyio.CancelScope) -> Iterator[None]:
     """Within the running event loop, cancel `scope` at the first signal."""
+    import asyncio  # not for --help
+
     loop = asyncio.get_running_loop()
     seen = False
 

@@ -77,7 +77,13 @@ class ProviderProcess(RemoteControl):
     """
 
     def __init__(
-        self, faults: str | Sequence[str] = (), *, seed: int = 0, polls: int = 2, track_ids: bool = True
+        self,
+        faults: str | Sequence[str] = (),
+        *,
+        seed: int = 0,
+        polls: int = 2,
+        track_ids: bool = True,
+        api_key: str | None = None,
     ) -> None:
         """Configure; nothing runs before ``start``."""
         super().__init__("")
@@ -85,6 +91,7 @@ class ProviderProcess(RemoteControl):
         self._arguments = ["--seed", str(seed), "--polls", str(polls), "--until-eof"]
         self._arguments += [part for fault in given for part in ("--fault", fault)]
         self._arguments += [] if track_ids else ["--no-track-ids"]
+        self._arguments += [] if api_key is None else ["--api-key", api_key]
         self._process: subprocess.Popen[str] | None = None
         self.base_url = ""
         self.api_key = ""
