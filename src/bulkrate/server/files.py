@@ -100,7 +100,11 @@ class FileStore:
         """Give the content a second name, so that deleting the file does not take it. Raises ApiError 404."""
         with self._lock:
             self.get(file_id)
-            os.link(self._data(file_id), target)
+            try:
+                os.link(self._data(file_id), target)
+            except OSError:  # a file system without hard links
+                with self._data(file_id).open("rb") as source, durable.atomic_file(target) as copy:
+                    shutil.copyfileobj(source, copy, _COPY_BYTES)
 
     def delete(self, file_id: str) -> None:
         """Remove a file for good. Raises ApiError 404."""
