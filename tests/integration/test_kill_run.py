@@ -110,7 +110,13 @@ class Job:
         )
         command = [*start, "run", "job.bulk.yaml", "--yes", "--poll", "0.02", "--json"]
         return subprocess.run(
-            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=60
+            command,
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
 
     def answers(self) -> list[dict[str, object]]:

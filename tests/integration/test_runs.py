@@ -1,0 +1,296 @@
+"""Whole runs against the misbehaving provider: reuse, aliases, moving sources, retry, recollect, cancel."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from bulkrate.core.run_states import RunState
+from bulkrate.errors import Refused, RowsRejected
+from bulkrate.jobs.load import load_job_mapping, openai_batch_job
+from bulkrate.ledger.home import Home
+from bulkrate.pipeline.report import exit_code, report
+from bulkrate.pipeline.workspace import Workspace
+from bulkrate.testing import MisbehavingProvider
+
+Row = tuple[str, str]
+
+
+class Desk:
+    """A folder with a source and a job, a workspace over it, and a provider to run it on."""
+
+    def __init__(self, folder: Path, provider: MisbehavingProvider) -> None:
+        self.folder = folder
+        self.provider = provider
+        self.workspace = Workspace(
+            Home.find(folder, env={}),
+            env={
+                "OPENAI_API_KEY": provider.api_key,
+                "OPENAI_BASE_URL": provider.base_url,
+                "BULKRATE_LIMITS__CREATE_TIMEOUT_S": "5",
+                "BULKRATE_LIMITS__LISTING_LAG_S": "0",
+            },
+        )
+
+    def write(self, rows: list[Row]) -> None:
+        with (self.folder / "rows.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["id", "body"])
+            writer.writerows(rows)
+
+    def job(self, **fields: Any) -> Any:
+        document = {
+            "name": "desk",
+            "source": {"path": "rows.csv", "key": "id"},
+            "request": {"model": "openai/gpt-4o-mini", "prompt": "{{ body }}", "max_output_tokens": 20},
+            "sink": {"path": "answers.jsonl"},
+            **fields,
+        }
+        return load_job_mapping(document, self.folder)
+
+    def run(self, job: Any = None, *, fresh: bool = False, between: Callable[[], None] | None = None) -> Any:
+        run = self.workspace.prepare(job or self.job(), fresh=fresh)
+        run = self.workspace.approve(run, decide=lambda quote: True)
+        if between is not None:
+            between()
+        run = anyio.run(lambda: self.workspace.advance(run.id, poll_s=0.01))
+        return report(self.workspace.ledger, run)
+
+    def answers(self) -> list[dict[str, Any]]:
+        lines = (self.folder / "answers.jsonl").read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines]
+
+    def accepted(self) -> int:
+        return self.provider.meter.rows_accepted
+
+
+@pytest.fixture
+def desk(tmp_path: Path, misbehaving_provider: Any) -> Desk:
+    return Desk(tmp_path, misbehaving_provider(answer=lambda body: body["messages"][-1]["content"].upper()))
+
+
+ROWS: list[Row] = [(f"T-{number}", f"ticket {number}") for number in range(30)]
+
+
+def test_a_finished_run_is_not_run_again(desk: Desk) -> None:
+    desk.write(ROWS)
+    first, second = desk.run(), desk.run()
+    assert first["run"] == second["run"]
+    assert desk.accepted() == 30
+
+
+def test_a_changed_source_sends_only_the_difference(desk: Desk) -> None:
+    desk.write(ROWS)
+    desk.run()
+    desk.write([("T-new", "brand new"), *ROWS[:10], ("T-10", "edited"), *ROWS[11:]])
+    result = desk.run()
+    assert result["rows"] == {"total": 31, "succeeded": 31, "failed": 0, "rejected": 0, "pending": 0}
+    assert result["requests"] == {"sent": 2}
+    assert desk.accepted() == 32
+    answers = {line["id"]: line["output"] for line in desk.answers()}
+    assert answers["T-10"] == "EDITED"
+    assert answers["T-new"] == "BRAND NEW"
+    assert answers["T-29"] == "TICKET 29"
+
+
+def test_answers_are_taken_over_through_several_runs_and_after_the_first_is_cleaned(desk: Desk) -> None:
+    desk.write(ROWS)
+    first = desk.run()["run"]
+    desk.write(ROWS + [("T-30", "one more")])
+    desk.run()
+    with desk.workspace.home.run_lock(first), desk.workspace.ledger.transaction("test") as tx:
+        tx.delete_run(first)
+    desk.write(ROWS + [("T-30", "one more"), ("T-31", "and another")])
+    assert desk.run()["requests"] == {"sent": 1}
+    assert [line["output"] for line in desk.answers()][:2] == ["TICKET 0", "TICKET 1"]
+
+
+def test_a_changed_template_sends_everything(desk: Desk) -> None:
+    desk.write(ROWS)
+    desk.run()
+    request = {"model": "openai/gpt-4o-mini", "prompt": "again: {{ body }}", "max_output_tokens": 20}
+    assert desk.run(desk.job(request=request))["requests"] == {"sent": 30}
+
+
+def test_a_larger_cap_sends_only_what_was_cut(desk: Desk) -> None:
+    desk.write(ROWS)
+    desk.run()
+    request = {"model": "openai/gpt-4o-mini", "prompt": "{{ body }}", "max_output_tokens": 200}
+    assert desk.run(desk.job(request=request))["requests"] == {"sent": 0}
+
+
+def test_fresh_sends_everything_again(desk: Desk) -> None:
+    desk.write(ROWS)
+    desk.run()
+    assert desk.run(fresh=True)["requests"] == {"sent": 30}
+    assert desk.accepted() == 60
+
+
+def test_equal_prompts_of_free_text_stay_as_many_answers(desk: Desk) -> None:
+    desk.write([(f"T-{number}", "the same") for number in range(20)])
+    assert desk.run()["requests"] == {"sent": 20}
+
+
+def test_equal_requests_for_a_choice_are_answered_once(tmp_path: Path, misbehaving_provider: Any) -> None:
+    desk = Desk(tmp_path, misbehaving_provider())
+    desk.write([(f"T-{number}", f"body {number % 3}") for number in range(21)])
+    output = {"choice": ["a", "b", "c"]}
+    request = {"model": "openai/gpt-4o-mini", "prompt": "{{ body }}", "output": output}
+    result = desk.run(desk.job(request=request))
+    assert result["requests"] == {"sent": 3}
+    assert result["rows"]["succeeded"] == 21
+    answers = [line["output"] for line in desk.answers()]
+    assert set(answers) <= {"a", "b", "c"}
+    assert answers[:3] * 7 == answers
+
+
+def test_aliases_follow_a_leader_that_fails_and_is_retried(tmp_path: Path, misbehaving_provider: Any) -> None:
+    provider = misbehaving_provider("bad_rows=1")
+    desk = Desk(tmp_path, provider)
+    desk.write([(f"T-{number}", "one body") for number in range(5)])
+    result = desk.run(desk.job(reuse="exact"))
+    assert result["rows"]["failed"] == 5
+    assert desk.workspace.retry(result["run"]) == 5
+    anyio.run(lambda: desk.workspace.advance(result["run"], poll_s=0.01))
+    again = report(desk.workspace.ledger, desk.workspace.run(result["run"]))
+    assert again["rows"]["succeeded"] == 5
+    assert provider.meter.rows_accepted == 2
+
+
+@pytest.mark.parametrize("include", ["key", "all"])
+def test_a_line_inserted_during_the_run_joins_nothing_wrong(desk: Desk, include: str) -> None:
+    desk.write(ROWS)
+    moved = [*ROWS[:7], ("T-inserted", "somebody else"), *ROWS[7:]]
+    result = desk.run(
+        desk.job(sink={"path": "answers.jsonl", "include": include}), between=lambda: desk.write(moved)
+    )
+    answers = desk.answers()
+    assert [line["id"] for line in answers] == [key for key, _ in ROWS]
+    assert [line["output"] for line in answers] == [body.upper() for _, body in ROWS]
+    assert result["source"] == {"changed": 0, "added": 1}
+
+
+def test_an_edited_row_is_a_named_error_and_no_other_row_suffers(desk: Desk) -> None:
+    desk.write(ROWS)
+    edited = [("T-3", "something else")] + [row for row in ROWS if row[0] not in ("T-3", "T-9")]
+    result = desk.run(between=lambda: desk.write(edited))
+    answers = {line["id"]: line for line in desk.answers()}
+    assert len(answers) == 30
+    assert {key for key, line in answers.items() if line["status"] != "succeeded"} == {"T-3", "T-9"}
+    assert answers["T-3"]["error"]["class"] == "source_changed"
+    assert answers["T-3"]["output"] is None
+    assert answers["T-9"]["error"]["class"] == "source_changed"
+    assert result["failures"] == {"source_changed": 2}
+    run = desk.workspace.run(result["run"])
+    assert exit_code(desk.workspace.ledger, run, 0.0) == 1
+    # The next run takes the difference: T-3 as it is now; nothing else is sent.
+    assert desk.run()["requests"] == {"sent": 1}
+    assert {line["id"]: line["output"] for line in desk.answers()}["T-3"] == "SOMETHING ELSE"
+
+
+def test_without_a_key_an_inserted_line_is_caught_too(desk: Desk) -> None:
+    desk.write(ROWS)
+    job = desk.job(source={"path": "rows.csv"})
+    moved = [*ROWS[:7], ("T-inserted", "somebody else"), *ROWS[7:]]
+    desk.run(job, between=lambda: desk.write(moved))
+    answers = desk.answers()
+    assert [line["status"] for line in answers[:7]] == ["succeeded"] * 7
+    assert {line["error"]["class"] for line in answers[7:30]} == {"source_changed"}
+    assert all(line["output"] is None for line in answers[7:30])
+
+
+def test_rejected_rows_are_reported_and_the_others_go_on(desk: Desk) -> None:
+    desk.write([("a", "fine"), ("a", "twice"), ("", "no key"), ("b", "   "), ("c", "fine too")])
+    result = desk.run()
+    assert result["rows"] == {"total": 5, "succeeded": 2, "failed": 0, "rejected": 3, "pending": 0}
+    errors = [line["error"] and line["error"]["class"] for line in desk.answers()]
+    assert errors == [None, "duplicate_key", "empty_key", "empty_prompt", None]
+    assert "row 1" in desk.answers()[1]["error"]["message"]
+    assert "rows.csv:4" in desk.answers()[2]["error"]["message"]
+
+
+def test_on_rejected_fail_spends_nothing(desk: Desk) -> None:
+    desk.write([("a", "fine"), ("a", "twice")])
+    run = desk.workspace.prepare(desk.job(on_rejected="fail"))
+    with pytest.raises(RowsRejected):
+        desk.workspace.approve(run, decide=lambda quote: True)
+    assert desk.accepted() == 0
+
+
+def test_a_no_spends_nothing_and_a_later_yes_goes_on(desk: Desk) -> None:
+    desk.write(ROWS)
+    run = desk.workspace.prepare(desk.job())
+    with pytest.raises(Refused):
+        desk.workspace.approve(run, decide=lambda quote: False)
+    assert desk.provider.meter.uploads == 0
+    assert desk.run()["run"] == run.id
+
+
+def test_recollect_gives_the_same_answers(tmp_path: Path, misbehaving_provider: Any) -> None:
+    desk = Desk(tmp_path, misbehaving_provider("missing=3 bad_rows=2"))
+    desk.write(ROWS)
+    result = desk.run()
+    before = (desk.folder / "answers.jsonl").read_bytes()
+    balance = desk.workspace.ledger.balance(result["run"])
+    (desk.folder / "answers.jsonl").unlink()
+    for path in desk.workspace.home.run_dir(result["run"]).glob("outcomes/*.parquet"):
+        path.unlink()
+    desk.workspace.recollect(result["run"])
+    assert (desk.folder / "answers.jsonl").read_bytes() == before
+    assert desk.workspace.ledger.balance(result["run"]) == balance
+    assert desk.accepted() == 33
+
+
+def test_cancel_keeps_what_was_answered(tmp_path: Path, misbehaving_provider: Any) -> None:
+    desk = Desk(tmp_path, misbehaving_provider("stuck=1,done=12"))
+    desk.write(ROWS)
+    run = desk.workspace.prepare(desk.job())
+    desk.workspace.approve(run, decide=lambda quote: True)
+    anyio.run(lambda: desk.workspace.advance(run.id, poll_s=0.01, until_submitted=True))
+    desk.provider.advance(steps=1)  # from validating into work
+    desk.workspace.cancel(run.id)
+    anyio.run(lambda: desk.workspace.advance(run.id, poll_s=0.01))
+    result = report(desk.workspace.ledger, desk.workspace.run(run.id))
+    assert result["state"] == RunState.FINISHED
+    assert result["rows"] == {"total": 30, "succeeded": 12, "failed": 18, "rejected": 0, "pending": 0}
+    assert result["failures"] == {"cancelled": 18}
+    assert desk.workspace.retry(run.id) == 18
+    desk.run()
+    assert desk.workspace.ledger.balance(run.id).succeeded == 30
+
+
+def test_a_ready_made_openai_batch_runs_as_it_is(tmp_path: Path, misbehaving_provider: Any) -> None:
+    desk = Desk(tmp_path, misbehaving_provider("missing=2"))
+    lines = [
+        {
+            "custom_id": f"mine-{number}",
+            "method": "POST",
+            "url": "/v1/chat/completions",
+            "body": {
+                "model": "gpt-4o-mini",
+                "messages": [{"role": "user", "content": f"hello {number}"}],
+                "max_tokens": 30,
+                "logit_bias": {"50256": -100},
+            },
+        }
+        for number in range(12)
+    ]
+    (tmp_path / "batch.jsonl").write_text(
+        "".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8"
+    )
+    result = desk.run(openai_batch_job(tmp_path / "batch.jsonl"))
+    assert result["rows"]["succeeded"] == 12
+    answers = [json.loads(line) for line in Path(result["sink"]).read_text(encoding="utf-8").splitlines()]
+    assert [line["custom_id"] for line in answers] == [f"mine-{number}" for number in range(12)]
+
+
+def test_an_empty_source_finishes(desk: Desk) -> None:
+    desk.write([])
+    assert desk.run()["rows"]["total"] == 0
+    assert desk.answers() == []
