@@ -25,11 +25,12 @@ Row = tuple[str, str]
 class Desk:
     """A folder with a source and a job, a workspace over it, and a provider to run it on."""
 
-    def __init__(self, folder: Path, provider: MisbehavingProvider) -> None:
+    def __init__(self, folder: Path, provider: MisbehavingProvider, clock: Any = None) -> None:
         self.folder = folder
         self.provider = provider
         self.workspace = Workspace(
             Home.find(folder, env={}),
+            clock=clock,
             env={
                 "OPENAI_API_KEY": provider.api_key,
                 "OPENAI_BASE_URL": provider.base_url,
@@ -102,11 +103,11 @@ def test_a_changed_source_sends_only_the_difference(desk: Desk) -> None:
 def test_answers_are_taken_over_through_several_runs_and_after_the_first_is_cleaned(desk: Desk) -> None:
     desk.write(ROWS)
     first = desk.run()["run"]
-    desk.write(ROWS + [("T-30", "one more")])
+    desk.write([*ROWS, ("T-30", "one more")])
     desk.run()
     with desk.workspace.home.run_lock(first), desk.workspace.ledger.transaction("test") as tx:
         tx.delete_run(first)
-    desk.write(ROWS + [("T-30", "one more"), ("T-31", "and another")])
+    desk.write([*ROWS, ("T-30", "one more"), ("T-31", "and another")])
     assert desk.run()["requests"] == {"sent": 1}
     assert [line["output"] for line in desk.answers()][:2] == ["TICKET 0", "TICKET 1"]
 
@@ -247,13 +248,13 @@ def test_recollect_gives_the_same_answers(tmp_path: Path, misbehaving_provider: 
     assert desk.accepted() == 33
 
 
-def test_cancel_keeps_what_was_answered(tmp_path: Path, misbehaving_provider: Any) -> None:
-    desk = Desk(tmp_path, misbehaving_provider("stuck=1,done=12"))
+def test_cancel_keeps_what_was_answered(tmp_path: Path, misbehaving_provider: Any, fake_clock: Any) -> None:
+    desk = Desk(tmp_path, misbehaving_provider("stuck=1,done=12"), fake_clock)
     desk.write(ROWS)
     run = desk.workspace.prepare(desk.job())
     desk.workspace.approve(run, decide=lambda quote: True)
-    anyio.run(lambda: desk.workspace.advance(run.id, poll_s=0.01, until_submitted=True))
-    desk.provider.advance(steps=1)  # from validating into work
+    waited = anyio.run(lambda: desk.workspace.advance(run.id, poll_s=10, timeout_s=55))
+    assert waited.state == RunState.ACTIVE
     desk.workspace.cancel(run.id)
     anyio.run(lambda: desk.workspace.advance(run.id, poll_s=0.01))
     result = report(desk.workspace.ledger, desk.workspace.run(run.id))
