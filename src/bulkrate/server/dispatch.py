@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import traceback
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MAX_FAILED_STEPS = 3
-"""After so many failed steps in a row the engine is given up, and with it the process."""
+MAX_FAILURES = 3
+"""After so many requests in a row that fail alone the engine is given up, and with it the process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,8 @@ class Dispatcher:
         self._withdrawn: list[tuple[str, Callable[[], None]]] = []
         self._cancelled: list[str] = []
         self._in_flight: dict[str, tuple[Ticket, str | None]] = {}
-        self._failed_steps = 0
+        self._suspects: deque[tuple[Ticket, str | None]] = deque()
+        self._failures = 0
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
@@ -131,6 +133,7 @@ class Dispatcher:
     def _has_work(self) -> bool:
         return bool(
             self._interactive
+            or self._suspects
             or self._cancelled
             or self._withdrawn
             or any(source.view().rows for source in self._sources.values())
@@ -156,11 +159,20 @@ class Dispatcher:
             if owner in sources or request_id in cancelled:
                 del self._in_flight[request_id]
                 self._engine.cancel(request_id)
+        self._suspects = deque(
+            (ticket, owner)
+            for ticket, owner in self._suspects
+            if owner not in sources and ticket.request.id not in cancelled
+        )
         for _, done in withdrawn:
             done()
 
     def _fill(self) -> None:
         """Admit until the slots are full or nobody waits; a refused request leaves its slot to the next."""
+        if self._suspects:
+            if not self._in_flight:
+                self._admit(*self._suspects.popleft())
+            return
         while (free := self._engine.slots - len(self._in_flight)) > 0:
             with self._wake:
                 sources = dict(self._sources)
@@ -189,25 +201,33 @@ class Dispatcher:
         try:
             answers = self._engine.step()
         except Exception as error:
-            self._failed_steps += 1
-            log.error("the engine failed a step: %s", type(error).__name__)
-            if self._failed_steps >= MAX_FAILED_STEPS:
-                raise
-            self._give_up_in_flight()
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            # The exception's own words may quote a prompt.
+            log.error("the engine failed a step: %s at %s:%s", type(error).__name__, where.name, where.lineno)
+            self._find_the_culprit(error)
             return
-        self._failed_steps = 0
+        self._failures = 0
         for answer in answers:
             entry = self._in_flight.pop(answer.id, None)
             if entry is not None:
                 entry[0].deliver(answer)
 
-    def _give_up_in_flight(self) -> None:
-        for request_id, (ticket, _) in list(self._in_flight.items()):
-            del self._in_flight[request_id]
+    def _find_the_culprit(self, error: Exception) -> None:
+        """One request can fail the step of many: they are tried again one by one, and who fails alone is
+        refused. When several in a row fail alone it is the engine."""
+        entries = list(self._in_flight.items())
+        self._in_flight.clear()
+        for request_id, _ in entries:
             self._engine.cancel(request_id)
-            ticket.refuse(
-                ApiError(500, "The engine failed on this request.", code="server_error", kind="server_error")
-            )
+        if len(entries) > 1:
+            self._suspects.extend(entry for _, entry in entries)
+            return
+        for _, (ticket, _) in entries:
+            message = "The engine failed on this request."
+            ticket.refuse(ApiError(500, message, code="server_error", kind="server_error"))
+        self._failures += 1
+        if self._failures >= MAX_FAILURES:
+            raise error
 
 
 def refusal(reason: str) -> ApiError:

@@ -7,7 +7,7 @@ import threading
 from typing import Any
 
 from bulkrate.server.api_error import ApiError
-from bulkrate.server.dispatch import MAX_FAILED_STEPS, Dispatcher, Ticket
+from bulkrate.server.dispatch import MAX_FAILURES, Dispatcher, Ticket
 from bulkrate.server.engine import EngineRequest
 from bulkrate.server.engines.echo import EchoEngine
 from bulkrate.server.schedule import WaitingBatch
@@ -107,19 +107,37 @@ def test_withdrawing_and_cancelling() -> None:
     assert seen.empty()
 
 
-def test_a_failing_step_costs_its_requests_and_three_cost_the_engine() -> None:
+def test_a_request_that_fails_the_engine_is_found_and_refused_alone() -> None:
     seen: queue.Queue[Any] = queue.Queue()
-    failures = iter([True, False, *[True] * MAX_FAILED_STEPS])
 
     def fail(answered: int) -> None:
-        if next(failures):
+        if "batch:7" in engine.pending:
             raise RuntimeError("out of luck")
 
-    dispatcher = Dispatcher(EchoEngine(slots=2, before_step=fail), lambda error: seen.put(("fatal", error)))
-    dispatcher.add(Rows("batch", 100, seen))
+    engine = EchoEngine(slots=4, before_step=fail)
+    dispatcher = Dispatcher(engine, lambda error: seen.put(("fatal", error)))
+    dispatcher.add(Rows("batch", 20, seen))
     dispatcher.start()
-    answers = collect(seen, 2 + 2 + 2 * (MAX_FAILED_STEPS - 1) + 1)
+    answers = collect(seen, 20)
     dispatcher.close()
-    statuses = [answer.status if isinstance(answer, ApiError) else None for answer in answers[:-1]]
-    assert statuses == [500, 500, None, None] + [500, 500] * (MAX_FAILED_STEPS - 1)
+    (refused,) = [answer for answer in answers if isinstance(answer, ApiError)]
+    assert (refused.status, refused.code) == (500, "server_error")
+    answered = {answer.id for answer in answers if not isinstance(answer, ApiError)}
+    assert answered == {f"batch:{n}" for n in range(1, 21)} - {"batch:7"}
+
+
+def test_an_engine_that_fails_everybody_is_given_up_before_it_spoils_the_batch() -> None:
+    seen: queue.Queue[Any] = queue.Queue()
+
+    def fail(answered: int) -> None:
+        raise RuntimeError("out of luck")
+
+    rows = Rows("batch", 100, seen)
+    dispatcher = Dispatcher(EchoEngine(slots=8, before_step=fail), lambda error: seen.put(("fatal", error)))
+    dispatcher.add(rows)
+    dispatcher.start()
+    answers = collect(seen, MAX_FAILURES + 1)
+    dispatcher.close()
+    assert [answer.status for answer in answers[:-1]] == [500] * MAX_FAILURES
     assert answers[-1][0] == "fatal"
+    assert rows.taken == 8

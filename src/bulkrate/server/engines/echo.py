@@ -59,6 +59,11 @@ class EchoEngine:
     def slots(self) -> int:
         return self._slots
 
+    @property
+    def pending(self) -> tuple[str, ...]:
+        """The ids that wait for a step."""
+        return tuple(self._pending)
+
     def check(self, request: EngineRequest) -> str | None:
         """Refuses prompts over the context window."""
         words = _input_tokens(request)
