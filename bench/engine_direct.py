@@ -32,9 +32,7 @@ def main() -> None:
     requests = [
         EngineRequest(
             id=row[options.key] if options.key else str(number),
-            messages=tuple(
-                {**m, "content": environment.render_str(m["content"], **row)} for m in messages
-            ),
+            messages=tuple({**m, "content": environment.render_str(m["content"], **row)} for m in messages),
             choice=labels,
         )
         for number, row in enumerate(rows)
@@ -68,12 +66,14 @@ def main() -> None:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--job", type=Path, help="a job file: source, messages and labels are taken from it")
     parser.add_argument("--source", type=Path, help="the CSV (with a job: instead of the job's)")
     parser.add_argument("--key", help="the column that names a row; default: its number")
     parser.add_argument("--gold", help="the column with the right label")
-    parser.add_argument("--system", default="", help="system message; default: a sentence that lists the labels")
+    parser.add_argument("--system", default="", help="system message; default: lists the labels")
     parser.add_argument("--prompt", help="Jinja template of the user message")
     parser.add_argument("--limit", type=int, help="only the first rows")
     parser.add_argument("--cache-dir", type=Path, default=Path(".bulkrate/engines"))
@@ -83,12 +83,15 @@ def arguments() -> argparse.Namespace:
     return options
 
 
-def workload(options: argparse.Namespace) -> tuple[list[dict[str, str]], list[dict[str, str]], tuple[str, ...]]:
+def workload(
+    options: argparse.Namespace,
+) -> tuple[list[dict[str, str]], list[dict[str, str]], tuple[str, ...]]:
     """The rows, the message templates, the labels."""
     job: dict[str, Any] = yaml.safe_load(options.job.read_text(encoding="utf-8")) if options.job else {}
     source = options.source or options.job.parent / job["source"]["path"]
     with source.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))[: options.limit]
+        every_row = list(csv.DictReader(file))
+    rows = every_row[: options.limit]
     if job:
         request = job["request"]
         options.key = options.key or job["source"].get("key")
@@ -96,7 +99,7 @@ def workload(options: argparse.Namespace) -> tuple[list[dict[str, str]], list[di
         if request.get("system"):
             messages.insert(0, {"role": "system", "content": request["system"]})
         return rows, messages, tuple(request["output"]["choice"])
-    labels = tuple(sorted({row[options.gold] for row in rows}))
+    labels = tuple(sorted({row[options.gold] for row in every_row}))
     system = options.system or f"Classify the message. The labels are {', '.join(labels)}."
     return (
         rows,

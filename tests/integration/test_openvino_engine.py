@@ -40,8 +40,8 @@ SHOTS: tuple[dict[str, str], ...] = (
 )
 
 
-def request(id: str, text: str, *, shots: bool = False, **more: Any) -> EngineRequest:
-    return EngineRequest(id, (*(SHOTS if shots else ()), {"role": "user", "content": text}), **more)
+def request(name: str, text: str, *, shots: bool = False, **more: Any) -> EngineRequest:
+    return EngineRequest(name, (*(SHOTS if shots else ()), {"role": "user", "content": text}), **more)
 
 
 def drain(engine: Engine, requests: Sequence[EngineRequest]) -> dict[str, EngineAnswer]:
@@ -74,8 +74,10 @@ def test_the_conversion_leaves_only_the_finished_directory(directory: Path) -> N
 
 
 def test_choices_come_from_the_set_and_share_their_prefix(engine: OpenVINOEngine) -> None:
-    texts = ["Where is my box?", "I want my money back for the shoes.", "Your shop billed me two times."] * 8
-    answers = drain(engine, [request(str(n), text, shots=True, choice=QUEUES) for n, text in enumerate(texts)])
+    texts = ["Where is my box?", "I want my money back for the shoes.", "You billed me two times."] * 8
+    answers = drain(
+        engine, [request(str(n), text, shots=True, choice=QUEUES) for n, text in enumerate(texts)]
+    )
 
     assert {answer.text for answer in answers.values()} <= set(QUEUES)
     for answer in answers.values():
@@ -94,9 +96,15 @@ def test_choices_come_from_the_set_and_share_their_prefix(engine: OpenVINOEngine
     assert answers["0"].scores == pytest.approx(answers["21"].scores, abs=0.05)
 
 
-def test_batched_scores_equal_a_plain_forward_pass_per_label(directory: Path, engine: OpenVINOEngine) -> None:
+def test_batched_scores_equal_plain_forward_passes(directory: Path, engine: OpenVINOEngine) -> None:
     """Prefix reuse, packing and the token tree change nothing but rounding."""
-    texts = ["My card never came.", "The machine kept my card", "Where's my refund??", "card", "It was declined."]
+    texts = [
+        "My card never came.",
+        "The machine kept my card",
+        "Where's my refund??",
+        "card",
+        "It was declined.",
+    ]
     prompts = [engine._encode(render((*SHOTS, {"role": "user", "content": t}), BANKING)) for t in texts]
     labels = [tuple(engine._encode(completion(label)).tolist()) for label in BANKING]
     scorer = LabelScorer(PagedModel(directory, block_count=64, full_precision=True))
@@ -117,7 +125,11 @@ def plain_scores(directory: Path, prompts: Sequence[Any], labels: Sequence[tuple
     model = openvino.Core().compile_model(
         str(directory / "openvino_model.xml"),
         "CPU",
-        {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"},
+        {
+            "INFERENCE_PRECISION_HINT": "f32",
+            "KV_CACHE_PRECISION": "f32",
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",
+        },
     )
     infer = model.create_infer_request()
     scores = np.zeros((len(prompts), len(labels)))
@@ -143,8 +155,8 @@ def plain_scores(directory: Path, prompts: Sequence[Any], labels: Sequence[tuple
 def test_a_lone_prompt_serves_the_next_one_that_begins_like_it(engine: OpenVINOEngine) -> None:
     shots = ({"role": "system", "content": "Reviews of films, sorted by mood. " * 4}, *SHOTS)
     first, second = (
-        EngineRequest(id, (*shots, {"role": "user", "content": text}), choice=("good", "bad"))
-        for id, text in (("first", "I laughed and cried."), ("second", "Dull."))
+        EngineRequest(name, (*shots, {"role": "user", "content": text}), choice=("good", "bad"))
+        for name, text in (("first", "I laughed and cried."), ("second", "Dull."))
     )
     drain(engine, [first])
     answer = drain(engine, [second])["second"]
@@ -178,7 +190,7 @@ def test_text_json_and_a_bad_schema_together(engine: OpenVINOEngine) -> None:
     assert "schema" in answers["bad"].error
     assert answers["bad"].text == ""
     assert answers["choice"].text in ("France", "Italy")
-    assert all(answers[id].error is None for id in answers if id != "bad")
+    assert all(answer.error is None for name, answer in answers.items() if name != "bad")
 
 
 def test_higher_priority_goes_first_and_cancelled_work_is_gone(engine: OpenVINOEngine) -> None:

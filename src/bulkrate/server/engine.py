@@ -77,7 +77,7 @@ class Engine(Protocol):
         """Take a request. Its answer comes from a later `step`, unless it is cancelled first."""
         ...
 
-    def cancel(self, id: str) -> None:
+    def cancel(self, request_id: str) -> None:
         """Forget a request: no answer will come for it. Unknown or finished ids are ignored."""
         ...
 

@@ -48,7 +48,11 @@ def text_of(message: Mapping[str, Any]) -> str:
     if isinstance(content, Sequence):
         parts = []
         for part in content:
-            if not isinstance(part, Mapping) or part.get("type") != "text" or not isinstance(part.get("text"), str):
+            if (
+                not isinstance(part, Mapping)
+                or part.get("type") != "text"
+                or not isinstance(part.get("text"), str)
+            ):
                 raise UnsupportedMessages("this model reads text only")
             parts.append(part["text"])
         return "".join(parts)

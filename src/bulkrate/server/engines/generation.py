@@ -1,4 +1,4 @@
-"""Text and JSON answers through OpenVINO GenAI's continuous batching pipeline, one decoding step at a time."""
+"""Text and JSON answers through OpenVINO GenAI's continuous batching, one decoding step at a time."""
 
 from __future__ import annotations
 
@@ -91,9 +91,9 @@ class TextGenerator:
             return
         self._running[request.id] = Running(request, handle, prompt, schema)
 
-    def cancel(self, id: str) -> None:
+    def cancel(self, request_id: str) -> None:
         """Stop decoding a request."""
-        running = self._running.pop(id, None)
+        running = self._running.pop(request_id, None)
         if running:
             running.handle.cancel()
 
@@ -182,9 +182,9 @@ def canonical(schema: Mapping[str, Any] | None) -> str:
     return "" if schema is None else json.dumps(schema, sort_keys=True)
 
 
-def failed(id: str, input_tokens: int, why: str) -> EngineAnswer:
+def failed(request_id: str, input_tokens: int, why: str) -> EngineAnswer:
     """An answer that says why there is none."""
-    return EngineAnswer(id, "", "stop", input_tokens, cached_tokens=0, output_tokens=0, error=why)
+    return EngineAnswer(request_id, "", "stop", input_tokens, cached_tokens=0, output_tokens=0, error=why)
 
 
 def reason(error: Exception) -> str:

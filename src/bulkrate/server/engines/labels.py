@@ -53,7 +53,9 @@ class LabelScorer:
             most=PROMPTS_PER_BATCH,
         )
 
-    def score(self, prompts: Sequence[NDArray[np.int64]], tree: LabelTree, prefix_tokens: int) -> list[Scored]:
+    def score(
+        self, prompts: Sequence[NDArray[np.int64]], tree: LabelTree, prefix_tokens: int
+    ) -> list[Scored]:
         """Every label's score after each prompt; the prompts begin with the same `prefix_tokens` tokens.
 
         Raises:
@@ -72,7 +74,9 @@ class LabelScorer:
                 else:
                     raise
 
-    def _score(self, prompts: Sequence[NDArray[np.int64]], tree: LabelTree, prefix_tokens: int) -> list[Scored]:
+    def _score(
+        self, prompts: Sequence[NDArray[np.int64]], tree: LabelTree, prefix_tokens: int
+    ) -> list[Scored]:
         import numpy as np
 
         if not tree.forks:  # a single label leaves the model nothing to say

@@ -112,13 +112,13 @@ class OpenVINOEngine:
         queue = self._choices if request.choice else self._texts
         queue[request.id] = Waiting(request, prompt, next(self._order))
 
-    def cancel(self, id: str) -> None:
+    def cancel(self, request_id: str) -> None:
         """Forget a request, waiting or being generated."""
-        self._choices.pop(id, None)
-        self._texts.pop(id, None)
-        self._failed = [answer for answer in self._failed if answer.id != id]
+        self._choices.pop(request_id, None)
+        self._texts.pop(request_id, None)
+        self._failed = [answer for answer in self._failed if answer.id != request_id]
         if self._generator:
-            self._generator.cancel(id)
+            self._generator.cancel(request_id)
 
     def step(self) -> list[EngineAnswer]:
         """Score one batch of prompts, or generate one token for every text in progress.
@@ -215,9 +215,9 @@ class OpenVINOEngine:
         return tree
 
 
-def failure(id: str, error: str) -> EngineAnswer:
+def failure(request_id: str, error: str) -> EngineAnswer:
     """An answer that says the request could not be answered."""
-    return EngineAnswer(id, "", "stop", input_tokens=0, cached_tokens=0, output_tokens=0, error=error)
+    return EngineAnswer(request_id, "", "stop", input_tokens=0, cached_tokens=0, output_tokens=0, error=error)
 
 
 def schema_error(schema: Any) -> str | None:

@@ -55,7 +55,7 @@ class TokenTree:
         return cls(np.array([token for token, _ in nodes], np.int64), depths, sees)
 
     def mask(self, trunk: int) -> NDArray[np.uint8]:
-        """Which of `trunk` sequence tokens and then these tokens each of them sees, as OpenVINO's `qq_bias`."""
+        """What each of `trunk` sequence tokens and then these tokens sees, as OpenVINO's `qq_bias`."""
         import numpy as np
 
         mask = np.tri(trunk + len(self.tokens), dtype=np.uint8)
@@ -67,7 +67,7 @@ class PagedModel:
     """Runs tokens through the model and returns hidden states where asked. One thread only."""
 
     def __init__(self, ir_directory: Path, *, block_count: int, full_precision: bool = False) -> None:
-        """Compile the model for the CPU (about 1.5 s); `block_count` blocks of cache are reserved, not touched.
+        """Compile the model for the CPU (about 1.5 s), with a cache of `block_count` blocks, untouched yet.
 
         `full_precision` computes in 32-bit floats where the CPU would choose bfloat16 and 8-bit activations:
         three times slower, and exact enough to compare with.
@@ -84,7 +84,7 @@ class PagedModel:
             "KV_CACHE_PRECISION": "bf16" if bf16 else "f32",  # 8-bit is no faster here and less exact
         }
         if full_precision:
-            config["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = "0"  # else activations become 8-bit before each product
+            config["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = "0"  # else products have 8-bit activations
         compiled = core.compile_model(model, "CPU", config)
         self._tensor = openvino.Tensor
         self._infer = compiled.create_infer_request()
@@ -99,7 +99,7 @@ class PagedModel:
             self._infer.set_tensor(name, tensor)
             self._caches.append(tensor.data)
             self.block_tokens = shape[2]
-        self._free = list(range(block_count - 1, -1, -1))  # low numbers first: untouched memory stays untouched
+        self._free = list(range(block_count - 1, -1, -1))  # low numbers first: the rest stays untouched
         self._holders = [0] * block_count  # sequences that hold each block
 
     @property
@@ -161,7 +161,7 @@ class PagedModel:
             while len(sequence.blocks) * self.block_tokens < sequence.length_tokens + length:
                 sequence.blocks.append(self._take())
             sequence.length_tokens += length
-        begins = np.concatenate([[0], np.cumsum(lengths)])
+        begins = offsets(lengths)
         positions = [np.arange(p, p + n) for p, n in zip(past, lengths, strict=True)]
         masks = [np.zeros(0, np.uint8)] * len(lengths)  # empty: causal
         for index, tree in enumerate(trees):
@@ -173,15 +173,17 @@ class PagedModel:
             "input_ids": np.concatenate(tokens).astype(np.int64),
             "position_ids": np.concatenate(positions),
             "qq_bias": np.concatenate(masks),
-            "qq_bias_begins": np.concatenate([[0], np.cumsum([len(m) for m in masks])]).astype(np.int32),
+            "qq_bias_begins": offsets([len(mask) for mask in masks]),
             "past_lens": np.array(past, np.int32),
-            "subsequence_begins": begins.astype(np.int32),
+            "subsequence_begins": begins,
             "block_indices": np.concatenate([s.blocks for s in sequences]).astype(np.int32),
-            "block_indices_begins": np.concatenate([[0], np.cumsum([len(s.blocks) for s in sequences])]).astype(
-                np.int32
-            ),
+            "block_indices_begins": np.concatenate(
+                [[0], np.cumsum([len(s.blocks) for s in sequences])]
+            ).astype(np.int32),
             "max_context_len": np.array(max(s.length_tokens for s in sequences), np.int32),
-            "wanted": np.concatenate([b + np.asarray(w, np.int64) for b, w in zip(begins, wanted, strict=False)]),
+            "wanted": np.concatenate(
+                [begin + np.asarray(each, np.int64) for begin, each in zip(begins[:-1], wanted, strict=True)]
+            ),
         }
         for name, value in inputs.items():
             self._infer.set_tensor(name, self._tensor(value))
@@ -201,6 +203,13 @@ class PagedModel:
         block = self._free.pop()
         self._holders[block] = 1
         return block
+
+
+def offsets(lengths: Many[int]) -> NDArray[np.int32]:
+    """Where each of consecutive pieces begins, and where the last one ends."""
+    import numpy as np
+
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
 
 
 def prepare(model: Any) -> Any:

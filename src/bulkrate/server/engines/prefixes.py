@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Together:
-    """Positions of the prompts to answer in one batch, in order, and the tokens that all of them begin with."""
+    """Positions of the prompts to answer in one batch, and how many tokens all of them begin with."""
 
     members: tuple[int, ...]
     prefix_tokens: int
@@ -44,7 +44,8 @@ def together(
         saving = length * (rank - 1)  # one of them has to compute it
         if saving > best_saving:
             best_tokens, best_saving = length, saving
-    members, total_tokens = [], 0
+    members: list[int] = []
+    total_tokens = 0
     for position, length in enumerate(lengths):
         if length < best_tokens:
             continue

@@ -1,4 +1,4 @@
-"""Labels as continuations of a prompt: the token tree, scores from logits, and calibration over a batch. Pure."""
+"""Labels as continuations of a prompt: token tree, scores from logits, calibration over a batch. Pure."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class LabelTree:
     forks: tuple[Path, ...]  # every fork; the root () is first when there are two labels or more
     tokens: tuple[tuple[int, ...], ...]  # the tokens possible at each fork
     routes: tuple[tuple[tuple[int, int], ...], ...]  # per label: (fork, position among its tokens) on the way
-    nodes: tuple[tuple[int, int], ...]  # (token, parent or -1): the tokens the model must read to reach the forks
+    nodes: tuple[tuple[int, int], ...]  # (token, parent or -1): what the model must read to reach the forks
     node_of: tuple[int, ...]  # per fork: the node it comes after, -1 for the root
 
     @classmethod
@@ -42,7 +42,8 @@ class LabelTree:
         for label in labels:
             for depth, token in enumerate(label):
                 children.setdefault(tuple(label[:depth]), {})[token] = None
-        if len({tuple(label) for label in labels}) < len(labels) or any(tuple(label) in children for label in labels):
+        distinct = {tuple(label) for label in labels}
+        if len(distinct) < len(labels) or not distinct.isdisjoint(children):
             raise ValueError("labels must differ and none may begin another")
         forks = tuple(path for path, tokens in sorted(children.items()) if len(tokens) > 1)
         tokens = tuple(tuple(children[path]) for path in forks)
@@ -113,12 +114,14 @@ def calibrate(scores: Sequence[Mapping[str, float]]) -> list[str]:
     if not scores:
         return []
     labels = list(scores[0])
-    try:
-        table = np.array([[row[label] for label in labels] for row in scores], np.float64)
-    except KeyError as error:
-        raise ValueError(f"a row has no score for {error}") from None
-    if any(len(row) != len(labels) for row in scores):
-        raise ValueError("all rows must score the same labels")
+    table = np.empty((len(scores), len(labels)))
+    for index, row in enumerate(scores):  # once: the rows may be read from a disk
+        if len(row) != len(labels):
+            raise ValueError("all rows must score the same labels")
+        try:
+            table[index] = [row[label] for label in labels]
+        except KeyError as error:
+            raise ValueError(f"a row has no score for {error}") from None
     if len(scores) >= MINIMUM_ROWS:
         table -= STRENGTH * table.mean(axis=0)
     return [labels[index] for index in table.argmax(axis=1)]
