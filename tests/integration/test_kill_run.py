@@ -33,6 +33,8 @@ MOMENTS = [
     "ledger.approved.after",
     "ledger.take.before",
     "ledger.take.after",
+    "adopt.before",
+    "adopt.after",
     "ledger.upload_intended.before",
     "ledger.upload_intended.after",
     "upload.before",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -295,3 +296,30 @@ def test_an_empty_source_finishes(desk: Desk) -> None:
     desk.write([])
     assert desk.run()["rows"]["total"] == 0
     assert desk.answers() == []
+
+
+@pytest.mark.parametrize("polls", [0, 1, 2, 4, 8])
+def test_an_empty_disk_in_the_middle_of_a_run_pays_nothing_twice(
+    tmp_path: Path, misbehaving_provider: Any, fake_clock: Any, polls: int
+) -> None:
+    """`rm -rf .bulkrate`, and the same job again: the provider is the backup of the ledger."""
+    provider = misbehaving_provider("missing=1,batches=2", polls=4)
+    desk = Desk(tmp_path, provider, fake_clock)
+    desk.workspace.env["BULKRATE_LIMITS__REQUESTS"] = "10"
+    desk.write([(f"T-{number}", f"ticket {number}") for number in range(100)])
+    run = desk.workspace.prepare(desk.job())
+    desk.workspace.approve(run, decide=lambda quote: True)
+    anyio.run(
+        lambda: desk.workspace.advance(run.id, poll_s=10, timeout_s=polls * 10, until_submitted=not polls)
+    )
+    desk.workspace.close()
+    shutil.rmtree(tmp_path / ".bulkrate")
+
+    again = Desk(tmp_path, provider, fake_clock)
+    again.workspace.env["BULKRATE_LIMITS__REQUESTS"] = "10"
+    result = again.run()
+
+    assert result["run"] == run.id
+    assert result["rows"]["succeeded"] == 100
+    assert [line["id"] for line in again.answers()] == [f"T-{number}" for number in range(100)]
+    assert provider.meter.rows_accepted == 102

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 class Limits:
     """Bounds of one provider and model on the batch lane.
 
-    `queued_tokens` is the most prompt tokens that may wait at once (None: not known). The last four times
+    `queued_tokens` is the most prompt tokens that may wait at once (None: not known). The last five
     describe the submit protocol: how long an upload and a create call may take, how far a listing may lag,
-    and how far clocks may disagree.
+    how far clocks may disagree, and how long results are kept (as far back as orphans are looked for).
     """
 
     requests: int = 50_000
@@ -24,6 +24,7 @@ class Limits:
     create_timeout_s: float = 120.0
     listing_lag_s: float = 60.0
     clock_skew_s: float = 300.0
+    retention_s: float = 30 * 86_400.0
 
     @property
     def quiet_s(self) -> float:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
+import anyio
+
 from bulkrate.core.limits import Limits
 from bulkrate.core.pacing import Pacing
 from bulkrate.core.request import Output
@@ -22,8 +24,9 @@ from bulkrate.providers.provider import BatchStatus, Connection, Wire
 class RunContext:
     """One run's parts, put together once by `prepare` and used by submit, poll, collect and deliver.
 
-    `wake` holds, for shards that wait, the time of their next step; it is pacing, not truth, so it lives in
-    memory and a restart simply asks at once.
+    `orphans` are batches with the run's tag that the ledger does not know, by (shard, digest); None until
+    they were looked for. `wake` holds, for shards that wait, the time of their next step; it is pacing, not
+    truth, so it lives in memory and a restart simply asks at once.
     """
 
     run: str
@@ -41,6 +44,8 @@ class RunContext:
     packer: Packer
     connection: Connection
     epoch: int
+    orphans: dict[tuple[int, str], BatchStatus] | None = None
+    looking: anyio.Lock = field(default_factory=anyio.Lock)
     wake: dict[int, datetime] = field(default_factory=dict)
     failures: dict[int, int] = field(default_factory=dict)
     cancel_asked: set[int] = field(default_factory=set)

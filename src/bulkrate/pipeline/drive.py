@@ -24,6 +24,7 @@ from bulkrate.core.shard_states import (
 from bulkrate.core.vector import RowState
 from bulkrate.errors import LedgerError
 from bulkrate.ledger.records import RunRecord, ShardRecord
+from bulkrate.pipeline.adopt import adopt
 from bulkrate.pipeline.collect import collect, land, settle
 from bulkrate.pipeline.context import RunContext
 from bulkrate.pipeline.poll import poll
@@ -120,7 +121,8 @@ async def _perform_all(
 async def _perform(context: RunContext, step: Step, shard: ShardRecord, situation: Situation) -> None:
     match step.effect:
         case Effect.UPLOAD:
-            await upload(context, shard)
+            if not await adopt(context, shard):
+                await upload(context, shard)
         case Effect.CREATE:
             await create(context, shard)
         case Effect.FIND:

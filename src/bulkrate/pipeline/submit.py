@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from bulkrate.core.shard_states import ShardEvent, ShardState
 from bulkrate.errors import NotFoundError, OutcomeUnknown, QuotaError, RequestRefused, Unreachable
@@ -13,6 +14,9 @@ from bulkrate.pipeline.run_folder import BodyReader
 from bulkrate.pipeline.shard_body import ShardBody
 from bulkrate.providers.provider import BatchStatus, Tag
 from bulkrate.signals import signal
+
+if TYPE_CHECKING:
+    from bulkrate.ledger.writing import Transaction
 
 # A create that says the input file is unknown may come too early (listings lag); after this many the file
 # is taken for lost and uploaded again. Observed with OpenAI under many rapid uploads.
@@ -102,7 +106,7 @@ async def create(context: RunContext, shard: ShardRecord) -> None:
     with context.ledger.transaction("create_answered") as tx:
         at = context.clock.now()
         tx.close_intent(intent, "answered", at)
-        _submitted(tx, context, shard, status, ShardEvent.CREATE_ANSWERED)
+        submitted(tx, context, shard, status, ShardEvent.CREATE_ANSWERED)
     context.failures.pop(shard.number, None)
     context.on_change()
 
@@ -143,7 +147,10 @@ def _refused(context: RunContext, shard: ShardRecord, intent: int, error: Reques
     wait_after_failure(context, shard.number, error.retry_after_s)
 
 
-def _submitted(tx, context: RunContext, shard: ShardRecord, status: BatchStatus, event: ShardEvent) -> None:  # type: ignore[no-untyped-def]
+def submitted(
+    tx: Transaction, context: RunContext, shard: ShardRecord, status: BatchStatus, event: ShardEvent
+) -> None:
+    """Record that the shard's batch is with the provider."""
     at = context.clock.now()
     tx.put_batch(context.batch_record(shard, status))
     tx.move_shard(
@@ -172,7 +179,7 @@ async def find(context: RunContext, shard: ShardRecord) -> None:
     now = context.clock.now()
     if status is not None:
         with context.ledger.transaction("found") as tx:
-            _submitted(tx, context, shard, status, ShardEvent.FOUND)
+            submitted(tx, context, shard, status, ShardEvent.FOUND)
         context.failures.pop(shard.number, None)
     elif shard.state is ShardState.FENCED:
         with context.ledger.transaction("absent") as tx:

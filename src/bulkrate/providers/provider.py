@@ -8,6 +8,7 @@ happened, anything else is a definite answer.
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -19,6 +20,9 @@ from bulkrate.core.outcome import Outcome
 from bulkrate.core.reconcile import BatchEnd
 from bulkrate.core.request import Output, Request
 from bulkrate.core.usage import Usage
+
+
+_SHARD_NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +38,13 @@ class Tag:
         return {"bulkrate_run": self.run, "bulkrate_shard": str(self.shard), "bulkrate_digest": self.digest}
 
     @classmethod
-    def from_metadata(cls, metadata: Mapping[str, str] | None) -> Tag | None:
-        """Read a tag back; None when the batch is not ours."""
+    def from_metadata(cls, metadata: Mapping[str, object] | None) -> Tag | None:
+        """Read a tag back; None when the batch is not ours, whatever others keep under our names."""
         fields = metadata or {}
-        run, shard, digest = (fields.get(f"bulkrate_{name}", "") for name in ("run", "shard", "digest"))
-        if not run or not shard.isdigit():
+        run, shard, digest = (fields.get(f"bulkrate_{name}") for name in ("run", "shard", "digest"))
+        if not (isinstance(run, str) and isinstance(shard, str) and isinstance(digest, str)):
+            return None
+        if not run or not _SHARD_NUMBER.fullmatch(shard):
             return None
         return cls(run, int(shard), digest)
 
@@ -145,7 +151,14 @@ class Connection(Protocol):
         """Begin the batch: the call that costs money. Never retried here."""
 
     async def find(self, tag: Tag, file_id: str | None, since: datetime) -> BatchStatus | None:
-        """Look for a batch with this tag or input file among those created since then."""
+        """Look for a batch with this tag or input file among those created since then.
+
+        One that the token queue refused is never the answer: it did not run, and the same shard may have
+        been sent again since. None means "not seen", and is returned only after a whole listing was read.
+        """
+
+    async def find_run(self, run: str, since: datetime) -> list[BatchStatus]:
+        """All batches with the run's tag among those created since then: the provider as a backup."""
 
     async def status(self, batch_id: str) -> BatchStatus:
         """Ask how a batch does."""

@@ -6,24 +6,16 @@ idempotency key; openai 3.54.0). Reads are asked again by the driver's own pacin
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
+import anyio
+
 from bulkrate.core.limits import Limits
-from bulkrate.errors import (
-    AuthError,
-    ConfigError,
-    NotFoundError,
-    OutcomeUnknown,
-    ProviderError,
-    QuotaError,
-    RequestRefused,
-    Unreachable,
-)
-from bulkrate.providers.openai.wire import QUEUE_CODE, parse_batch, queue_refusal
+from bulkrate.errors import ConfigError, NotFoundError, OutcomeUnknown, Unreachable
+from bulkrate.providers.openai.failures import json_object, translated
+from bulkrate.providers.openai.wire import parse_batch
 from bulkrate.providers.provider import BatchStatus, ResultFile, Tag
 
 if TYPE_CHECKING:
@@ -32,6 +24,7 @@ if TYPE_CHECKING:
 CHUNK_BYTES = 1 << 16
 READ_TIMEOUT_S = 60.0
 PAGE = 100
+DEFAULT_BASE_URL = "https://api.openai.com/v1"
 
 
 class OpenAIConnection:
@@ -43,63 +36,89 @@ class OpenAIConnection:
         self._limits = limits
 
     async def upload(self, name: str, content: BinaryIO) -> str:
-        with _translated("upload"):
+        with translated("upload"):
             raw = await self._client.files.with_raw_response.create(
                 file=(name, content, "application/jsonl"),
                 purpose="batch",
                 timeout=self._limits.upload_timeout_s,
             )
-            return str(_fields(raw.content)["id"])
+            file_id = json_object(raw.content).get("id")
+            if not file_id:
+                raise OutcomeUnknown("upload: the provider's answer names no file")
+            return str(file_id)
 
     async def create(self, file_id: str, tag: Tag) -> BatchStatus:
-        with _translated("create"):
-            raw = await self._client.batches.with_raw_response.create(
-                input_file_id=file_id,
-                endpoint=cast(Any, self._endpoint),
-                completion_window="24h",
-                metadata=tag.metadata(),
-                timeout=self._limits.create_timeout_s,
-            )
-            return parse_batch(_fields(raw.content))
+        with translated("create"):
+            # The SDK's timeout bounds each wait of the call, not the call: the quiet period needs the whole.
+            with anyio.fail_after(self._limits.create_timeout_s):
+                raw = await self._client.batches.with_raw_response.create(
+                    input_file_id=file_id,
+                    endpoint=cast(Any, self._endpoint),
+                    completion_window="24h",
+                    metadata=tag.metadata(),
+                    timeout=self._limits.create_timeout_s,
+                )
+            return _batch(raw.content)
 
     async def find(self, tag: Tag, file_id: str | None, since: datetime) -> BatchStatus | None:
         from openai import omit
 
         after: str | None = None
+        seen: set[str] = set()
         while True:
-            with _translated("list"):
+            with translated("list"):
                 raw = await self._client.batches.with_raw_response.list(limit=PAGE, after=after or omit)
-                page = _fields(raw.content)
-            batches = page.get("data") or []
-            for fields in batches:
-                status = parse_batch(fields)
+                page = json_object(raw.content)
+            batches = _listed(page)
+            for status in batches:
+                # One that the token queue refused never ran. The same file is sent again after a refusal, so
+                # taking it for the batch in doubt would send a third while the second runs.
+                if status.queue_refusal is not None:
+                    continue
                 if status.tag == tag or (file_id is not None and status.input_file_id == file_id):
                     return status
-                if status.created_at is not None and status.created_at < since:
-                    return None
-            if not page.get("has_more") or not batches:
+            more = page.get("has_more")
+            if more is False or not batches or _older(batches, since):
                 return None
-            after = str(batches[-1]["id"])
+            after = batches[-1].id
+            if after in seen:
+                if more is None:  # a server without pages: this was all of it
+                    return None
+                raise Unreachable("list: the provider repeats the same page, so absence cannot be told")
+            seen.update(status.id for status in batches)
 
     async def status(self, batch_id: str) -> BatchStatus:
-        with _translated("retrieve"):
+        with translated("retrieve"):
             raw = await self._client.batches.with_raw_response.retrieve(batch_id)
-            return parse_batch(_fields(raw.content))
+            return _batch(raw.content)
 
     async def download(self, file: ResultFile) -> AsyncIterator[bytes]:
-        with _translated("download"):
+        size_bytes = 0
+        with translated("download"):
             async with self._client.files.with_streaming_response.content(file.id) as response:
+                framed = _framed(response.http_version, response.headers)
                 async for chunk in response.iter_bytes(CHUNK_BYTES):
+                    size_bytes += len(chunk)
                     yield chunk
+        if not framed:
+            await self._check_size(file, size_bytes)
+
+    async def _check_size(self, file: ResultFile, size_bytes: int) -> None:
+        """The end of an unframed body looks like a cut connection: only the file's record tells them apart."""
+        with translated("download"):
+            raw = await self._client.files.with_raw_response.retrieve(file.id)
+            known = json_object(raw.content).get("bytes")
+        if isinstance(known, int) and size_bytes < known:
+            raise Unreachable(f"download: {size_bytes} of {known} bytes arrived")
 
     async def cancel(self, batch_id: str) -> BatchStatus:
-        with _translated("cancel"):
+        with translated("cancel"):
             raw = await self._client.batches.with_raw_response.cancel(batch_id)
-            return parse_batch(_fields(raw.content))
+            return _batch(raw.content)
 
     async def delete_file(self, file_id: str) -> None:
         try:
-            with _translated("delete"):
+            with translated("delete"):
                 await self._client.files.with_raw_response.delete(file_id)
         except NotFoundError:
             return
@@ -108,83 +127,50 @@ class OpenAIConnection:
         await self._client.close()
 
 
-def _fields(content: bytes) -> dict[str, Any]:
-    try:
-        fields = json.loads(content)
-    except ValueError:
-        fields = None
-    if not isinstance(fields, dict):
-        # A proxy's error page with status 200: the call may well have had its effect.
-        raise OutcomeUnknown("the provider's answer is not JSON")
-    return fields
+def _batch(content: bytes) -> BatchStatus:
+    status = parse_batch(json_object(content))
+    if not status.id:
+        raise OutcomeUnknown("the provider's answer is not a batch")
+    return status
 
 
-@contextmanager
-def _translated(call: str) -> Iterator[None]:
-    """Turn the SDK's exceptions into ours; `create` and `upload` keep their doubt."""
-    import openai
-
-    try:
-        yield
-    except openai.APIStatusError as error:
-        raise _refusal(error, call) from error
-    except openai.APIConnectionError as error:
-        raise _unreachable(error, call) from error
-    except openai.APIError as error:
-        raise OutcomeUnknown(f"{call}: {type(error).__name__}") from error
+def _listed(page: dict[str, Any]) -> list[BatchStatus]:
+    """The batches of a page. An answer that is no page says nothing, least of all that there is no batch."""
+    entries = page.get("data")
+    if not isinstance(entries, list):
+        raise Unreachable("list: the provider's answer is not a list of batches")
+    found = [parse_batch(fields) for fields in entries if isinstance(fields, dict)]
+    return [status for status in found if status.id]
 
 
-def _unreachable(error: Exception, call: str) -> ProviderError:
-    import httpx2
-
-    cause = error.__cause__
-    reason = f"{call}: {type(cause or error).__name__}"
-    hint = "check the network, the proxy and OPENAI_BASE_URL"
-    # A connection that was never made carried nothing: no doubt.
-    if isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.UnsupportedProtocol):
-        return Unreachable(f"{reason}: could not connect", hint=hint)
-    if call in ("create", "upload"):
-        return OutcomeUnknown(reason, hint=hint)
-    return Unreachable(reason, hint=hint)
+def _older(batches: list[BatchStatus], since: datetime) -> bool:
+    """Whether all that follows was created before `since`: true only where the listing goes back in time."""
+    stamps = [status.created_at for status in batches if status.created_at is not None]
+    falling = all(later >= earlier for later, earlier in zip(stamps, stamps[1:], strict=False))
+    return bool(stamps) and falling and stamps[-1] < since and (len(stamps) == 1 or stamps[0] > stamps[-1])
 
 
-def _refusal(error: Any, call: str) -> ProviderError:
-    status: int = error.status_code
-    body: Mapping[str, Any] = error.body if isinstance(error.body, Mapping) else {}
-    code = str(body.get("code") or body.get("type") or status)
-    # The provider's message may quote the request; a create or list call carries no prompt.
-    said = f"{call}: the provider answered {status}: {body.get('message') or error.message}"
-    retry_after_s = _retry_after_s(error.response.headers)
-    if status in (401, 403):
-        return AuthError(said, code=code, hint="check the API key and what its project may do")
-    if status == 402:
-        return AuthError(said, code=code, hint="the account has no plan or credit for batches")
-    if status == 404:
-        return NotFoundError(said, code=code)
-    if status == 429 or code == QUEUE_CODE:
-        refusal = queue_refusal(said)
-        hint = f"queue limit {refusal.limit_tokens} tokens" if refusal.limit_tokens else None
-        return QuotaError(said, code=code, hint=hint, retry_after_s=retry_after_s)
-    if status >= 500 or status in (408, 409):
-        kind = OutcomeUnknown if call in ("create", "upload") else Unreachable
-        return kind(said, code=code, retry_after_s=retry_after_s)
-    return RequestRefused(said, code=code)
-
-
-def _retry_after_s(headers: Mapping[str, str]) -> float | None:
-    text = headers.get("retry-after")
-    try:
-        return float(text) if text else None
-    except ValueError:
-        return None  # an HTTP date: our own back-off is good enough
+def _framed(http_version: str, headers: Any) -> bool:
+    """Whether the protocol itself tells a whole body from one that was cut."""
+    return (
+        not http_version.startswith("HTTP/1") or "content-length" in headers or "transfer-encoding" in headers
+    )
 
 
 def make_client(*, api_key: str, base_url: str | None, organization: str | None = None) -> AsyncOpenAI:
-    """The SDK's client. Raises `ConfigError` when the extra is not installed."""
+    """The SDK's client. Raises `ConfigError` when the extra is missing, or the key or the URL cannot be sent."""
     try:
         from openai import AsyncOpenAI
     except ImportError:
         raise ConfigError(
             "the openai package is not installed", hint="pip install 'bulkrate[openai]'"
         ) from None
-    return AsyncOpenAI(api_key=api_key, base_url=base_url, organization=organization, max_retries=0)
+    key = api_key.strip()
+    if not key or not key.isascii() or not key.isprintable() or " " in key:
+        raise ConfigError("the API key holds characters that no key has", hint="set it again, without quotes")
+    url = (base_url or "").strip() or DEFAULT_BASE_URL
+    if not url.lower().startswith(("http://", "https://")):
+        raise ConfigError(
+            f"the base URL is {url!r}, which is not an HTTP address", hint="https://host/v1, for instance"
+        )
+    return AsyncOpenAI(api_key=key, base_url=url, organization=organization or None, max_retries=0)
