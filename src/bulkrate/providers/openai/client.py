@@ -61,6 +61,21 @@ class OpenAIConnection:
             return _batch(raw.content)
 
     async def find(self, tag: Tag, file_id: str | None, since: datetime) -> BatchStatus | None:
+        async for status in self._newest_first(since):
+            # One that the token queue refused never ran. The same file is sent again after a refusal, so
+            # taking it for the batch in doubt would send a third while the second runs.
+            if status.queue_refusal is not None:
+                continue
+            if status.tag == tag or (file_id is not None and status.input_file_id == file_id):
+                return status
+        return None
+
+    async def find_run(self, run: str, since: datetime) -> list[BatchStatus]:
+        found = [status async for status in self._newest_first(since)]
+        return [status for status in found if status.tag is not None and status.tag.run == run]
+
+    async def _newest_first(self, since: datetime) -> AsyncIterator[BatchStatus]:
+        """The project's batches back to `since`, a page at a time; the listing has no filter (SDK 3.54.0)."""
         from openai import omit
 
         after: str | None = None
@@ -71,19 +86,14 @@ class OpenAIConnection:
                 page = json_object(raw.content)
             batches = _listed(page)
             for status in batches:
-                # One that the token queue refused never ran. The same file is sent again after a refusal, so
-                # taking it for the batch in doubt would send a third while the second runs.
-                if status.queue_refusal is not None:
-                    continue
-                if status.tag == tag or (file_id is not None and status.input_file_id == file_id):
-                    return status
+                yield status
             more = page.get("has_more")
             if more is False or not batches or _older(batches, since):
-                return None
+                return
             after = batches[-1].id
             if after in seen:
                 if more is None:  # a server without pages: this was all of it
-                    return None
+                    return
                 raise Unreachable("list: the provider repeats the same page, so absence cannot be told")
             seen.update(status.id for status in batches)
 

@@ -171,67 +171,92 @@ ENDS = {
 }
 
 # "… Limit: 90000 enqueued tokens. Please try again …" (openai-python issues 1643 and 2084).
-_QUEUE_LIMIT = re.compile(r"[Ll]imit:\s*([\d,]+)\s*enqueued tokens")
+_QUEUE_LIMIT = re.compile(r"[Ll]imit:\s*([\d,]{1,20})\s*enqueued tokens")
 QUEUE_CODE = "token_limit_exceeded"
 
 
 def queue_refusal(message: str) -> QueueRefusal:
     """Read the limit out of a token-queue refusal, where the message names it."""
     found = _QUEUE_LIMIT.search(message)
-    return QueueRefusal(message, int(found[1].replace(",", "")) if found else None)
+    digits = found[1].replace(",", "") if found else ""
+    return QueueRefusal(message, int(digits) if digits else None)
 
 
 def parse_batch(fields: Mapping[str, Any]) -> BatchStatus:
-    """A batch object. Unknown status words are kept and mean "not ended"; falsy file ids mean none.
+    """A batch object; never raises. What has another type than it should have is read as absent.
 
-    Empty strings stand for absent ids on a clean batch (observed 2026-07). A batch may end `completed`
-    without any output file when every request failed (observed 2026-03).
+    Unknown status words are kept and mean "not ended"; falsy file ids mean none: empty strings stand for
+    absent ids on a clean batch (observed 2026-07). A batch may end `completed` without any output file when
+    every request failed (observed 2026-03). An object without an id has the id "".
     """
-    word = str(fields.get("status") or "unknown")
+    word = _text(fields.get("status")) or "unknown"
     end = ENDS.get(word)
     results = tuple(
-        ResultFile(kind, str(fields[name]))
+        ResultFile(kind, file_id)
         for kind, name in (("output", "output_file_id"), ("error", "error_file_id"))
-        if fields.get(name)
+        if (file_id := _text(fields.get(name)))
     )
-    errors = (fields.get("errors") or {}).get("data") or []
+    errors = _mapping(fields.get("errors")).get("data")
     problems = tuple(
-        BatchProblem(str(item.get("code") or "unknown"), str(item.get("message") or ""), item.get("line"))
-        for item in errors
+        BatchProblem(
+            str(item.get("code") or "unknown"), str(item.get("message") or ""), _count(item.get("line"))
+        )
+        for item in (errors if isinstance(errors, list) else [])
+        if isinstance(item, Mapping)
     )
     refusal = None
-    if end is BatchEnd.FAILED and problems and problems[0].code == QUEUE_CODE:
-        refusal = queue_refusal(problems[0].message)
-    counts = fields.get("request_counts") or {}
+    if end is BatchEnd.FAILED:
+        full = [problem for problem in problems if problem.code == QUEUE_CODE]
+        refusal = queue_refusal(full[0].message) if full else None
+    counts = _mapping(fields.get("request_counts"))
     return BatchStatus(
-        id=str(fields["id"]),
+        id=_text(fields.get("id")) or "",
         word=word,
         end=end,
-        tag=Tag.from_metadata(fields.get("metadata")),
+        tag=Tag.from_metadata(_mapping(fields.get("metadata"))),
         queue_refusal=refusal,
-        input_file_id=fields.get("input_file_id") or None,
+        input_file_id=_text(fields.get("input_file_id")),
         results=results,
-        total=counts.get("total"),
-        completed=counts.get("completed"),
-        failed=counts.get("failed"),
-        usage=_batch_usage(fields.get("usage")),
+        total=_count(counts.get("total")),
+        completed=_count(counts.get("completed")),
+        failed=_count(counts.get("failed")),
+        usage=_batch_usage(_mapping(fields.get("usage"))),
         created_at=_time(fields.get("created_at")),
         expires_at=_time(fields.get("expires_at")),
         problems=problems,
     )
 
 
-def _batch_usage(usage: Mapping[str, Any] | None) -> Usage | None:
+def _batch_usage(usage: Mapping[str, Any]) -> Usage | None:
     # Filled only on batches created after 2025-09-07, and with zeros until results exist.
-    if not usage or not usage.get("total_tokens"):
+    if not _count(usage.get("total_tokens")):
         return None
+    given = _mapping(usage.get("input_tokens_details"))
+    made = _mapping(usage.get("output_tokens_details"))
     return Usage(
-        input_tokens=usage.get("input_tokens") or 0,
-        output_tokens=usage.get("output_tokens") or 0,
-        cached_tokens=(usage.get("input_tokens_details") or {}).get("cached_tokens") or 0,
-        reasoning_tokens=(usage.get("output_tokens_details") or {}).get("reasoning_tokens") or 0,
+        input_tokens=_count(usage.get("input_tokens")) or 0,
+        output_tokens=_count(usage.get("output_tokens")) or 0,
+        cached_tokens=_count(given.get("cached_tokens")) or 0,
+        reasoning_tokens=_count(made.get("reasoning_tokens")) or 0,
     )
 
 
-def _time(stamp: float | None) -> datetime | None:
-    return datetime.fromtimestamp(stamp, UTC) if stamp else None
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def _time(stamp: Any) -> datetime | None:
+    if not isinstance(stamp, int | float) or isinstance(stamp, bool) or not stamp:
+        return None
+    try:
+        return datetime.fromtimestamp(stamp, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
