@@ -13,7 +13,7 @@ from typing import Any
 
 import zstandard
 
-from bulkrate.testing import ProviderProcess
+from bulkrate.testing import MisbehavingProvider, ProviderProcess
 
 BULKRATE = Path(sys.executable).with_name("bulkrate")
 KEY = "test-key-canary"
@@ -59,7 +59,7 @@ class CommandLine:
     """A folder to work in, and the `bulkrate` command run in it."""
 
     folder: Path
-    provider: ProviderProcess | None = None
+    provider: MisbehavingProvider | ProviderProcess | None = None
     env: dict[str, str] = field(default_factory=dict)
     said: list[str] = field(default_factory=list)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from command_line import KEY, CommandLine
 
-from bulkrate.testing import ProviderProcess
+from bulkrate.testing import MisbehavingProvider, ProviderProcess
 
 
 @pytest.fixture
@@ -22,12 +22,15 @@ def bulkrate(tmp_path: Path) -> Iterator[CommandLine]:
 
 @pytest.fixture
 def with_provider(bulkrate: CommandLine) -> Iterator[Callable[..., CommandLine]]:
-    """The command with a misbehaving provider: `with_provider("missing=2")`."""
+    """The command with a misbehaving provider: `with_provider("missing=2")`.
+
+    The provider runs in this process, which starts sooner than one of its own (`apart=True`).
+    """
     with ExitStack() as stack:
 
-        def make(faults: str = "", polls: int = 2) -> CommandLine:
-            process = ProviderProcess(faults, seed=7, polls=polls, api_key=KEY)
-            bulkrate.provider = stack.enter_context(process)
+        def make(faults: str = "", *, polls: int = 2, apart: bool = False) -> CommandLine:
+            kind = ProviderProcess if apart else MisbehavingProvider
+            bulkrate.provider = stack.enter_context(kind(faults, seed=7, polls=polls, api_key=KEY))
             return bulkrate
 
         yield make

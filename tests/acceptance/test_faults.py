@@ -35,7 +35,7 @@ def delivered(command: CommandLine) -> dict[str, str | None]:
 def test_everything_arrives_and_nothing_is_paid_twice(
     with_provider: WithProvider, clean_answers: dict[str, str], fault: str, accepted: int
 ) -> None:
-    command = with_provider(fault)
+    command = with_provider(fault, apart=True)
     done = command("run", command.tickets(), "--yes", "--poll", "0.02", "--json")
     assert done.code == 0, done.err
     assert done.json()["rows"] == {

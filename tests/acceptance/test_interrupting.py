@@ -21,7 +21,7 @@ def test_waiting_is_stopped_and_resumed(with_provider: WithProvider, number: int
     assert "; 1 batch is with openai and will go on\n" in stopped.err
     assert stopped.err.splitlines()[-1].startswith("hint: `bulkrate wait ")
     (batch,) = command.provider.snapshot()["batches"]
-    assert batch["status"] == "in_progress", "remote work is never cancelled by Ctrl-C"
+    assert batch["phase"] == "in_progress", "remote work is never cancelled by Ctrl-C"
 
     command.provider.advance()
     assert command("wait", "tickets").code == 0

@@ -29,7 +29,7 @@ from bulkrate.cli import (
     submit,
     wait,
 )
-from bulkrate.cli.failures import exit_code_of
+from bulkrate.cli.failures import INTERRUPTED, exit_code_of, interrupted
 from bulkrate.cli.signals import treat_sigterm_as_ctrl_c
 from bulkrate.cli.terminal import Terminal
 
@@ -93,4 +93,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = app(given, prog_name="bulkrate", standalone_mode=False, obj=terminal)
     except BaseException as error:  # whatever it is, people get a sentence and programs a code
         return exit_code_of(error, terminal)
-    return code if isinstance(code, int) else 0
+    # This is what typer makes of a KeyboardInterrupt.
+    return interrupted(terminal) if code == INTERRUPTED else code if isinstance(code, int) else 0

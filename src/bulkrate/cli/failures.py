@@ -31,12 +31,11 @@ def exit_code_of(error: BaseException, terminal: Terminal) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return PIPE_CLOSED
         case KeyboardInterrupt() | typer.Abort():
-            return _interrupted(terminal)
+            return interrupted(terminal)
         case BulkrateError():
             return _tell(terminal, error.code, error.message, error.hint, error.exit_code, cause=error)
         case typer.Exit():
-            # This is what typer makes of a KeyboardInterrupt.
-            return _interrupted(terminal) if error.exit_code == INTERRUPTED else error.exit_code
+            return error.exit_code
         case typer.TyperException():
             return _usage(terminal, error)
         case SystemExit():
@@ -48,8 +47,8 @@ def exit_code_of(error: BaseException, terminal: Terminal) -> int:
             return _tell(terminal, "unexpected", f"{type(error).__name__}: {error}", hint, 2, cause=error)
 
 
-def _interrupted(terminal: Terminal) -> int:
-    """Before anything was with a provider: there is nothing to say about a run."""
+def interrupted(terminal: Terminal) -> int:
+    """Tell of a Ctrl-C before anything was with a provider: there is no run to speak of. Returns the code."""
     hint = "the same command begins where this one was"
     return _tell(terminal, "interrupted", "stopped; state is saved", hint, INTERRUPTED)
 

@@ -100,6 +100,8 @@ def _cost(workspace: Workspace, run: RunRecord) -> list[tuple[str, str]]:
     if quote.free:
         return [("cost", "none: it ran on this machine")]
     billed = bill_of(workspace.ledger, run)
+    if not billed.lines and run.state is not RunState.FINISHED:
+        return []  # nothing was reported yet
     if billed.batch is None:
         return [("cost", f"not known: no price for {', '.join(billed.unpriced)}")]
     dated = billed.lines[0].prices_dated if billed.lines else quote.prices_dated
