@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -14,6 +15,7 @@ from bulkrate.errors import ConfigError
 
 # BULKRATE_LIMITS__QUEUED_TOKENS=2000000 sets a limit the provider's console shows and no API tells.
 ENV_PREFIX = "BULKRATE_LIMITS__"
+_MAY_BE_ZERO = frozenset({"listing_lag_s", "clock_skew_s"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +61,13 @@ def with_overrides(limits: Limits, env: Mapping[str, str]) -> Limits:
             continue
         convert = float if kinds[field.name] is float else int
         try:
-            changes[field.name] = convert(text)
+            number = convert(text)
         except ValueError:
             raise ConfigError(
                 f"{name} is {text!r}, which is not a number", hint="give it as a plain number"
             ) from None
+        # A limit of nothing would let no shard through, for ever; only a lag may be none.
+        if not math.isfinite(number) or number < 0 or (number == 0 and field.name not in _MAY_BE_ZERO):
+            raise ConfigError(f"{name} is {text!r}, which bounds nothing", hint="give a number above zero")
+        changes[field.name] = number
     return replace(limits, **changes)  # type: ignore[arg-type]  # the kinds come from the same hints

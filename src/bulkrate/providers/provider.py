@@ -21,7 +21,6 @@ from bulkrate.core.reconcile import BatchEnd
 from bulkrate.core.request import Output, Request
 from bulkrate.core.usage import Usage
 
-
 _SHARD_NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
