@@ -19,7 +19,7 @@ REMEMBERED_PREFIXES = 8
 WORTH_TOKENS = 16  # a prefix is stored when it is this much longer than what is known of it
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class StoredPrefix:
     """Tokens whose keys and values are kept for prompts to come."""
 

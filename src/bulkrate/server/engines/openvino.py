@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 SLOTS = 64
 SCORER_BLOCKS = 448  # of 32 tokens: a prompt of the whole context window, and a batch of prefixes beside it
 REMEMBERED_TREES = 16
-LEAST_BYTES_PER_TOKEN = 1  # a byte-level vocabulary: text of n bytes has at most n tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +93,8 @@ class OpenVINOEngine:
                 return "max_tokens must be positive"
             if request.json_schema is not None and (why := schema_error(request.json_schema)):
                 return why
-        if len(prompt.encode()) + answer_bytes <= self.context_window * LEAST_BYTES_PER_TOKEN:
-            return None
+        if len(prompt.encode()) + answer_bytes <= self.context_window:
+            return None  # a token is at least one byte: no need to count
         if request.choice:
             answer_tokens = max(len(self._encode(completion(label))) for label in request.choice)
         total_tokens = len(self._encode(prompt)) + answer_tokens

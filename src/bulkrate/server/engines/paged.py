@@ -102,15 +102,6 @@ class PagedModel:
         self._free = list(range(block_count - 1, -1, -1))  # low numbers first: the rest stays untouched
         self._holders = [0] * block_count  # sequences that hold each block
 
-    @property
-    def free_blocks(self) -> int:
-        """Blocks held by no sequence."""
-        return len(self._free)
-
-    def blocks_for(self, shared_tokens: int, total_tokens: int) -> int:
-        """How many blocks a fork at `shared_tokens` adds once it has `total_tokens`."""
-        return -(-total_tokens // self.block_tokens) - shared_tokens // self.block_tokens
-
     def fork(self, parent: CachedSequence, length_tokens: int) -> CachedSequence:
         """A sequence that continues the first `length_tokens` of `parent`; either may be released first."""
         full, partial = divmod(length_tokens, self.block_tokens)
@@ -148,7 +139,7 @@ class PagedModel:
         """Append `tokens[i]` to `sequences[i]`, all in one pass.
 
         With `trees`, the last tokens of each piece are a tree hanging from the token before them: a node sees
-        the sequence and its own ancestors only. A sequence with a tree is good for nothing but release.
+        the sequence and its own ancestors only. Afterwards the sequence may be forked up to the tree only.
 
         Returns the last hidden states at the token positions `wanted[i]` (counted within `tokens[i]`), one
         row each in order of sequences. `vocabulary` turns them into logits.
