@@ -61,6 +61,8 @@ MOMENTS = [
     "ledger.collected.after",
     "ledger.settled.before",
     "ledger.settled.after",
+    "ledger.release.before",
+    "ledger.release.after",
     "deliver.before",
     "deliver.after",
     "ledger.delivered.before",

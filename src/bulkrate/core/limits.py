@@ -9,9 +9,10 @@ from dataclasses import dataclass
 class Limits:
     """Bounds of one provider and model on the batch lane.
 
-    `queued_tokens` is the most prompt tokens that may wait at once (None: not known). The last five
+    `queued_tokens` is the most prompt tokens that may wait at once (None: not known). The last six
     describe the submit protocol: how long an upload and a create call may take, how far a listing may lag,
-    how far clocks may disagree, and how long results are kept (as far back as orphans are looked for).
+    how far clocks may disagree, how long results are kept (as far back as orphans are looked for),
+    and what a lease lasts beyond the longest call.
     """
 
     requests: int = 50_000
@@ -25,8 +26,14 @@ class Limits:
     listing_lag_s: float = 60.0
     clock_skew_s: float = 300.0
     retention_s: float = 30 * 86_400.0
+    lease_margin_s: float = 60.0
 
     @property
     def quiet_s(self) -> float:
         """How long after a create intent a batch that exists must have shown up in a listing."""
         return self.create_timeout_s + self.listing_lag_s
+
+    @property
+    def lease_s(self) -> float:
+        """Longer than any call that may have an effect: who takes a run after it finds them all over."""
+        return self.upload_timeout_s + self.create_timeout_s + self.lease_margin_s

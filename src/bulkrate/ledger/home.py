@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -57,6 +58,11 @@ class Home:
     def cache_dir(self) -> Path:
         """What may be deleted at any time."""
         return self.root / "cache"
+
+    @property
+    def holder(self) -> str:
+        """Who takes leases here: this machine and this directory, which is what `run_lock` speaks for."""
+        return f"{platform.node()}:{self.root}"
 
     def run_dir(self, run: str) -> Path:
         """A run's files: manifests, shards, raw results, outcomes. `run_lock` makes it."""

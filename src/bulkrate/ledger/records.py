@@ -24,7 +24,8 @@ class RunRecord:
 
     `id` is the run tag, `job_key` the digest of what can change an answer, `job_json` the resolved job
     without secrets. `queued_tokens` is a queue limit learned from a refusal. `epoch` is the fencing token:
-    it grows by one each time a process takes the run.
+    it grows by one each time a process takes the run; `holder` is the machine that process is on, and
+    `lease_until_at` when another machine may take it.
     """
 
     id: str
@@ -47,6 +48,8 @@ class RunRecord:
     approved_at: datetime | None = None
     finished_at: datetime | None = None
     updated_at: datetime
+    holder: str | None = None
+    lease_until_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,7 +32,7 @@ from bulkrate.core.run_states import RunState
 from bulkrate.core.shard_states import ShardState
 
 # Revisions are numbered, so that "newer than this program" is a comparison.
-SCHEMA_VERSION = "0001"
+SCHEMA_VERSION = "0002"
 # Not Alembic's default name: a PostgreSQL database may hold another application's versions.
 VERSION_TABLE = "ledger_version"
 
@@ -117,6 +117,8 @@ runs = Table(
     _time("approved_at"),
     _time("finished_at"),
     _time("updated_at", nullable=False),
+    _text("holder", nullable=True),
+    _time("lease_until_at"),
     Index("runs_by_name", "job_name"),
     Index("runs_by_job", "job_key"),
     Index("runs_by_age", "created_at"),

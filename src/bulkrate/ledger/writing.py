@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
@@ -41,7 +41,7 @@ from bulkrate.ledger.tables import (
 MAX_DETAIL_CHARS = 300
 
 # Columns that only a transition, or the taking of a run, may change.
-_GUARDED = frozenset({"id", "run", "number", "state", "epoch"})
+_GUARDED = frozenset({"id", "run", "number", "state", "epoch", "holder", "lease_until_at"})
 
 
 class Transaction:
@@ -102,11 +102,37 @@ class Transaction:
         self._touched.add(run)
         self._update(runs, runs.c.id == run, columns, reading.missing("run", run))
 
-    def take_run(self, run: str, at: datetime) -> int:
-        """Take the run for this process: the epoch grows by one and is returned as the fencing token."""
-        values = {"epoch": runs.c.epoch + 1, "updated_at": at}
+    def take_run(
+        self,
+        run: str,
+        at: datetime,
+        *,
+        holder: str = "",
+        lease_s: float = 0.0,
+        holder_is_dead: bool = False,
+    ) -> int:
+        """Take the run for this process: the epoch grows by one and is returned as the fencing token.
+
+        The lease keeps others off for `lease_s` seconds. Raises RunBusy while another process's lease runs,
+        unless it is known to be dead (`holder_is_dead`, which is only believed of this same `holder`).
+        """
+        current = self.run(run)
+        free = current.lease_until_at is None or current.lease_until_at <= at
+        if not free and not (holder_is_dead and current.holder == holder):
+            raise RunBusy(
+                f"run {run} is being driven by a process on {current.holder or 'another machine'}",
+                hint=f"its lease ends {current.lease_until_at:%Y-%m-%d %H:%M:%S} UTC, unless it renews it",
+            )
+        epoch = current.epoch + 1
+        values = {"epoch": epoch, "holder": holder, "lease_until_at": at + timedelta(seconds=lease_s)}
+        self._update(runs, runs.c.id == run, {**values, "updated_at": at}, reading.missing("run", run))
+        return epoch
+
+    def renew_run(self, run: str, epoch: int, at: datetime, *, lease_s: float) -> None:
+        """Make the lease longer; `lease_s` 0 gives the run free. Raises RunBusy if it was taken since."""
+        self.fence(run, epoch)
+        values = {"lease_until_at": at + timedelta(seconds=lease_s)}
         self._update(runs, runs.c.id == run, values, reading.missing("run", run))
-        return int(self._connection.execute(select(runs.c.epoch).where(runs.c.id == run)).scalar_one())
 
     def fence(self, run: str, epoch: int) -> None:
         """Make sure that the run is still this process's. Raises RunBusy when another one has taken it."""

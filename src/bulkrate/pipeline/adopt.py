@@ -34,7 +34,7 @@ async def adopt(context: RunContext, shard: ShardRecord) -> bool:
     status = context.orphans.pop((shard.number, shard.digest), None)
     if status is None:
         return False
-    with context.ledger.transaction("adopted") as tx:
+    with context.transaction("adopted") as tx:
         submitted(tx, context, shard, status, ShardEvent.FOUND)
     context.on_change()
     return True

@@ -54,7 +54,7 @@ async def land(context: RunContext, shard: ShardRecord) -> None:
     except (Unreachable, QuotaError) as error:
         wait_after_failure(context, shard.number, error.retry_after_s)
         return
-    with context.ledger.transaction("results_landed") as tx:
+    with context.transaction("results_landed") as tx:
         tx.move_shard(shard.run, shard.number, ShardEvent.RESULTS_LANDED, context.clock.now())
     context.failures.pop(shard.number, None)
 
@@ -154,7 +154,7 @@ def collect(context: RunContext, shard: ShardRecord, *, cancelling: bool) -> Non
     oddities = {
         name: count for name in ("strangers", "repeats", "unreadable") if (count := getattr(decoded, name))
     }
-    with context.ledger.transaction("collected") as tx:
+    with context.transaction("collected") as tx:
         at = context.clock.now()
         for number, vector in vectors.items():
             tx.save_vector(shard.run, number, vector)

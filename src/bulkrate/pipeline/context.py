@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 import anyio
 
@@ -18,6 +20,9 @@ from bulkrate.pipeline.clock import Clock
 from bulkrate.pipeline.packer import Packer
 from bulkrate.pipeline.run_folder import Partitions, RunFolder
 from bulkrate.providers.provider import BatchStatus, Connection, Wire
+
+if TYPE_CHECKING:
+    from bulkrate.ledger.writing import Transaction
 
 
 @dataclass(slots=True)
@@ -44,12 +49,29 @@ class RunContext:
     packer: Packer
     connection: Connection
     epoch: int
+    lease_s: float
+    leased_at: datetime
     orphans: dict[tuple[int, str], BatchStatus] | None = None
     looking: anyio.Lock = field(default_factory=anyio.Lock)
     wake: dict[int, datetime] = field(default_factory=dict)
     failures: dict[int, int] = field(default_factory=dict)
     cancel_asked: set[int] = field(default_factory=set)
     on_change: Callable[[], None] = lambda: None
+
+    @contextmanager
+    def transaction(self, name: str) -> Iterator[Transaction]:
+        """A ledger transaction that fails with RunBusy if another process has taken the run since."""
+        with self.ledger.transaction(name) as tx:
+            tx.fence(self.run, self.epoch)
+            yield tx
+
+    def renew(self) -> None:
+        """Make the lease longer once half of it has passed. Raises RunBusy if the run was taken."""
+        now = self.clock.now()
+        if (now - self.leased_at).total_seconds() * 2 > self.lease_s:
+            with self.ledger.transaction("renew") as tx:
+                tx.renew_run(self.run, self.epoch, now, lease_s=self.lease_s)
+            self.leased_at = now
 
     def batch_record(self, shard: ShardRecord, status: BatchStatus) -> BatchRecord:
         """The ledger's view of a provider's batch."""

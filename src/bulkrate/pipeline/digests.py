@@ -7,11 +7,25 @@ of them a few hundred kilobytes in memory.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from struct import Struct
 
 BUCKETS = 64
 _FLUSH_BYTES = 1 << 15
+_RECORD = Struct("<16sQ")
+
+
+def scattered(digests: Iterable[tuple[bytes, int]]) -> list[bytes]:
+    """Records of (16-byte digest, row number) by bucket, for `DigestBuckets.add`; each in the order given.
+
+    The last byte picks the bucket: row-number keys have zeros in front.
+    """
+    buckets: list[list[bytes]] = [[] for _ in range(BUCKETS)]
+    pack = _RECORD.pack
+    for digest, row in digests:
+        buckets[digest[15] % BUCKETS].append(pack(digest, row))
+    return [b"".join(bucket) for bucket in buckets]
 
 
 class DigestBuckets:
@@ -23,14 +37,12 @@ class DigestBuckets:
         self._folder = folder
         self._pending = [bytearray() for _ in range(BUCKETS)]
 
-    def add(self, digest: bytes, row: int) -> None:
-        """Set a record aside. The last byte picks the bucket: row-number keys have zeros in front."""
-        bucket = digest[-1] % BUCKETS
-        pending = self._pending[bucket]
-        pending += digest
-        pending += row.to_bytes(8, "little")
-        if len(pending) >= _FLUSH_BYTES:
-            self._flush(bucket)
+    def add(self, records: Sequence[bytes]) -> None:
+        """Set scattered records aside, behind those that came before."""
+        for bucket, (pending, more) in enumerate(zip(self._pending, records, strict=True)):
+            pending += more
+            if len(pending) >= _FLUSH_BYTES:
+                self._flush(bucket)
 
     def _flush(self, bucket: int) -> None:
         with self._path(bucket).open("ab") as file:
@@ -40,23 +52,25 @@ class DigestBuckets:
     def _path(self, bucket: int) -> Path:
         return self._folder / f"{bucket:02x}"
 
-    def buckets(self) -> Iterator[list[tuple[bytes, int]]]:
-        """The records, a bucket at a time, each in the order they came."""
+    def buckets(self) -> Iterator[bytes]:
+        """The records of one bucket after the other, for `records`, each bucket in the order they came."""
         for bucket in range(BUCKETS):
             if self._pending[bucket]:
                 self._flush(bucket)
             path = self._path(bucket)
-            data = path.read_bytes() if path.exists() else b""
-            yield [
-                (data[at : at + 16], int.from_bytes(data[at + 16 : at + 24], "little"))
-                for at in range(0, len(data), 24)
-            ]
+            yield path.read_bytes() if path.exists() else b""
+
+    def crowded(self) -> Iterator[Iterator[tuple[bytes, int]]]:
+        """The records of every bucket that holds some digest more than once."""
+        for data in self.buckets():
+            if len(dict(_RECORD.iter_unpack(data))) * _RECORD.size < len(data):
+                yield records(data)
 
     def repeats(self) -> Iterator[tuple[int, int]]:
         """(row, first row with the same digest) for every record that is not the first of its digest."""
-        for records in self.buckets():
+        for bucket in self.crowded():
             first: dict[bytes, int] = {}
-            for digest, row in records:
+            for digest, row in bucket:
                 known = first.setdefault(digest, row)
                 if known != row:
                     yield row, known
@@ -64,3 +78,8 @@ class DigestBuckets:
     def close(self) -> None:
         """Remove the files."""
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def records(data: bytes) -> Iterator[tuple[bytes, int]]:
+    """The (digest, row) records of a bucket."""
+    return _RECORD.iter_unpack(data)  # type: ignore[return-value]

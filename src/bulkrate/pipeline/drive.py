@@ -48,6 +48,7 @@ async def drive(
         run = _run(context)
         if run.state not in (RunState.ACTIVE, RunState.CANCELLING):
             return True
+        context.renew()
         if until_submitted and _all_submitted(context.ledger.shards(context.run)):
             return False
         wake_at = await turn(context, run)
@@ -65,7 +66,7 @@ def recover(context: RunContext) -> None:
     for shard in context.ledger.shards(context.run):
         event = INTERRUPTED.get(shard.state)
         if event is not None:
-            with context.ledger.transaction("recover") as tx:
+            with context.transaction("recover") as tx:
                 at = context.clock.now()
                 for intent in context.ledger.intents(context.run, open_only=True):
                     if intent.shard == shard.number:
@@ -164,12 +165,12 @@ def _pack_or_settle(context: RunContext, run: RunRecord, shards: dict[int, Shard
         max_tokens=run.queued_tokens or context.limits.queued_tokens,
     )
     if again:
-        with context.ledger.transaction("resend") as tx:
+        with context.transaction("resend") as tx:
             tx.add_shards(again)
             requests = sum(shard.requests for shard in again)
             tx.add_event(context.run, "resend", context.clock.now(), detail={"requests": requests})
     else:
-        with context.ledger.transaction("settled") as tx:
+        with context.transaction("settled") as tx:
             tx.move_run(context.run, RunEvent.SETTLED, context.clock.now())
     context.on_change()
 
@@ -183,7 +184,7 @@ def _give_up_pending(context: RunContext) -> None:
         if pending:
             vectors[part.number] = vector
     settle(context, vectors)
-    with context.ledger.transaction("gave_up") as tx:
+    with context.transaction("gave_up") as tx:
         for number, vector in vectors.items():
             tx.save_vector(context.run, number, vector)
 

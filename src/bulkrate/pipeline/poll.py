@@ -53,13 +53,13 @@ def _still_running(context: RunContext, shard: ShardRecord, status: BatchStatus)
     seen = (status.word, status.total, status.completed, status.failed)
     if known is None or (known.word, known.total, known.completed, known.failed) != seen:
         # Unchanged polls are not events and are not written.
-        with context.ledger.transaction("progress") as tx:
+        with context.transaction("progress") as tx:
             tx.put_batch(context.batch_record(shard, status))
 
 
 def _ended(context: RunContext, shard: ShardRecord, status: BatchStatus, end: BatchEnd) -> None:
     note = "; ".join(f"{item.code}: {item.message}" for item in status.problems) or None
-    with context.ledger.transaction("batch_ended") as tx:
+    with context.transaction("batch_ended") as tx:
         at = context.clock.now()
         tx.put_batch(context.batch_record(shard, status))
         tx.move_shard(
@@ -97,7 +97,7 @@ def _queue_refused(
     if refusals >= REFUSALS_ALONE and shard.requests > 1:
         supersede(context, shard, max(shard.tokens // 2, 1), learned=limit)
         return
-    with context.ledger.transaction("queue_refused") as tx:
+    with context.transaction("queue_refused") as tx:
         at = context.clock.now()
         tx.put_batch(context.batch_record(shard, status))
         tx.move_shard(

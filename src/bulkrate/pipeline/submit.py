@@ -30,7 +30,7 @@ def tag_of(shard: ShardRecord) -> Tag:
 
 async def upload(context: RunContext, shard: ShardRecord) -> None:
     """Send the shard's lines. A lost answer costs nothing: an orphan file never runs."""
-    with context.ledger.transaction("upload_intended") as tx:
+    with context.transaction("upload_intended") as tx:
         at = context.clock.now()
         tx.move_shard(shard.run, shard.number, ShardEvent.UPLOAD_INTENDED, at)
         intent = tx.open_intent(shard.run, shard.number, "upload", context.epoch, None, at)
@@ -48,7 +48,7 @@ async def upload(context: RunContext, shard: ShardRecord) -> None:
         with io.BufferedReader(body, buffer_size=1 << 16) as content:
             file_id = await context.connection.upload(f"{shard.run}-{shard.number:05d}.jsonl", content)
     except (Unreachable, QuotaError) as error:
-        with context.ledger.transaction("upload_lost") as tx:
+        with context.transaction("upload_lost") as tx:
             at = context.clock.now()
             tx.close_intent(intent, error.code, at)
             tx.move_shard(shard.run, shard.number, ShardEvent.UPLOAD_LOST, at, {"reason": error.code})
@@ -58,7 +58,7 @@ async def upload(context: RunContext, shard: ShardRecord) -> None:
         _close_upload(context, shard, intent)
         raise
     signal("upload.after")
-    with context.ledger.transaction("upload_answered") as tx:
+    with context.transaction("upload_answered") as tx:
         at = context.clock.now()
         tx.close_intent(intent, "answered", at)
         tx.move_shard(shard.run, shard.number, ShardEvent.UPLOAD_ANSWERED, at, file_id=file_id)
@@ -66,7 +66,7 @@ async def upload(context: RunContext, shard: ShardRecord) -> None:
 
 
 def _close_upload(context: RunContext, shard: ShardRecord, intent: int) -> None:
-    with context.ledger.transaction("upload_lost") as tx:
+    with context.transaction("upload_lost") as tx:
         at = context.clock.now()
         tx.close_intent(intent, "interrupted", at)
         tx.move_shard(shard.run, shard.number, ShardEvent.UPLOAD_LOST, at)
@@ -75,7 +75,7 @@ def _close_upload(context: RunContext, shard: ShardRecord, intent: int) -> None:
 async def create(context: RunContext, shard: ShardRecord) -> None:
     """Begin the batch. The intent is recorded first; an unknown end leaves the shard in doubt."""
     assert shard.file_id is not None
-    with context.ledger.transaction("create_intended") as tx:
+    with context.transaction("create_intended") as tx:
         at = context.clock.now()
         tx.move_shard(
             shard.run, shard.number, ShardEvent.CREATE_INTENDED, at, create_began_at=at, looked_at=None
@@ -103,7 +103,7 @@ async def create(context: RunContext, shard: ShardRecord) -> None:
         _after_create(context, shard, intent, ShardEvent.CREATE_UNKNOWN, "interrupted")
         raise
     signal("create.after")
-    with context.ledger.transaction("create_answered") as tx:
+    with context.transaction("create_answered") as tx:
         at = context.clock.now()
         tx.close_intent(intent, "answered", at)
         submitted(tx, context, shard, status, ShardEvent.CREATE_ANSWERED)
@@ -120,7 +120,7 @@ def _after_create(
     *,
     refusals: int | None = None,
 ) -> None:
-    with context.ledger.transaction(str(event)) as tx:
+    with context.transaction(str(event)) as tx:
         at = context.clock.now()
         tx.close_intent(intent, reason, at)
         counted = shard.refusals if refusals is None else refusals
@@ -135,7 +135,7 @@ def _refused(context: RunContext, shard: ShardRecord, intent: int, error: Reques
     if "file" not in error.message.lower():
         raise error
     if refusals >= FILE_LAG_REFUSALS:
-        with context.ledger.transaction("input_gone") as tx:
+        with context.transaction("input_gone") as tx:
             tx.move_shard(
                 shard.run,
                 shard.number,
@@ -178,14 +178,14 @@ async def find(context: RunContext, shard: ShardRecord) -> None:
     signal("find.after")
     now = context.clock.now()
     if status is not None:
-        with context.ledger.transaction("found") as tx:
+        with context.transaction("found") as tx:
             submitted(tx, context, shard, status, ShardEvent.FOUND)
         context.failures.pop(shard.number, None)
     elif shard.state is ShardState.FENCED:
-        with context.ledger.transaction("absent") as tx:
+        with context.transaction("absent") as tx:
             tx.move_shard(shard.run, shard.number, ShardEvent.ABSENT, now, file_id=None)
     else:
-        with context.ledger.transaction("looked") as tx:
+        with context.transaction("looked") as tx:
             tx.set_shard(shard.run, shard.number, looked_at=now)
         quiet_over_at = began_at + timedelta(seconds=context.limits.quiet_s)
         if now < quiet_over_at:
@@ -204,7 +204,7 @@ async def fence(context: RunContext, shard: ShardRecord) -> None:
         wait_after_failure(context, shard.number, error.retry_after_s)
         return
     signal("fence.after")
-    with context.ledger.transaction("fence") as tx:
+    with context.transaction("fence") as tx:
         tx.move_shard(shard.run, shard.number, ShardEvent.FENCE, context.clock.now())
 
 
@@ -224,7 +224,7 @@ def supersede(
         max_tokens=max_tokens,
     )
     limit = learned or max_tokens
-    with context.ledger.transaction("too_big") as tx:
+    with context.transaction("too_big") as tx:
         at = context.clock.now()
         tx.move_shard(shard.run, shard.number, ShardEvent.TOO_BIG, at, {"limit_tokens": limit}, ended_at=at)
         tx.add_shards(smaller)
@@ -235,7 +235,7 @@ def supersede(
 
 def withdraw(context: RunContext, shard: ShardRecord) -> None:
     """A cancelled run's shard that was never submitted."""
-    with context.ledger.transaction("withdraw") as tx:
+    with context.transaction("withdraw") as tx:
         tx.move_shard(shard.run, shard.number, ShardEvent.WITHDRAW, context.clock.now())
     context.on_change()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, suppress
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -127,7 +128,8 @@ class Workspace:
         on_change: Callable[[], None] = lambda: None,
     ) -> RunRecord:
         """Drive a run until it is finished and delivered, or time is up. Raises `RunBusy`."""
-        with self.home.run_lock(run_id):
+        with ExitStack() as stack:
+            alone = self._lock(stack, run_id)
             run = self.run(run_id)
             if run.state in (RunState.ACTIVE, RunState.CANCELLING):
                 setup = self.setup(run)
@@ -136,15 +138,37 @@ class Workspace:
                     setup.model, kind=setup.kind, env=self.env, state_dir=self.home.root
                 )
                 try:
-                    context = self._context(run, setup, connection, poll_s, on_change)
-                    settled = await drive(context, deadline=deadline, until_submitted=until_submitted)
-                    if settled:
-                        await self._tidy(context)
+                    context = self._context(run, setup, connection, poll_s, alone=alone, on_change=on_change)
+                    try:
+                        settled = await drive(context, deadline=deadline, until_submitted=until_submitted)
+                        if settled:
+                            await self._tidy(context)
+                    finally:
+                        self._release(context)
                 finally:
                     await connection.aclose()
             if self.run(run_id).state is RunState.SETTLED:
                 deliver_run(self.ledger, self.home, self.setup(self.run(run_id)), run_id, self.clock.now())
             return self.run(run_id)
+
+    def _lock(self, stack: ExitStack, run_id: str) -> bool:
+        """Lock the run on this machine; False if its holder only seems alive: stopped, its lease over.
+
+        Raises `RunBusy` when another process drives it.
+        """
+        try:
+            stack.enter_context(self.home.run_lock(run_id))
+        except RunBusy:
+            lease_until_at = self.run(run_id).lease_until_at
+            if lease_until_at is None or lease_until_at > self.clock.now():
+                raise
+            return False
+        return True
+
+    def _release(self, context: RunContext) -> None:
+        """Give the lease back, unless another process has taken the run."""
+        with suppress(RunBusy), self.ledger.transaction("release") as tx:
+            tx.renew_run(context.run, context.epoch, self.clock.now(), lease_s=0.0)
 
     def _context(
         self,
@@ -152,12 +176,17 @@ class Workspace:
         setup: Setup,
         connection: Any,
         poll_s: float | None,
+        *,
+        alone: bool = True,
         on_change: Callable[[], None] = lambda: None,
     ) -> RunContext:
         folder = RunFolder(self.home.run_dir(run.id))
         partitions = Partitions(PARTITION_ROWS, run.rows)
+        limits = setup.limits
+        lease_s = limits.lease_s
+        now = self.clock.now()
         with self.ledger.transaction("take") as tx:
-            epoch = tx.take_run(run.id, self.clock.now())
+            epoch = tx.take_run(run.id, now, holder=self.home.holder, lease_s=lease_s, holder_is_dead=alone)
         return RunContext(
             run=run.id,
             provider=run.provider,
@@ -165,7 +194,7 @@ class Workspace:
             folder=folder,
             partitions=partitions,
             wire=setup.wire,
-            limits=setup.limits,
+            limits=limits,
             output=setup.output,
             base_cap=setup.base_cap,
             policy=RetryPolicy(attempts=setup.job.attempts),
@@ -174,6 +203,8 @@ class Workspace:
             packer=packer_for(setup, run.id, folder, partitions),
             connection=connection,
             epoch=epoch,
+            lease_s=lease_s,
+            leased_at=now,
             on_change=on_change,
         )
 
@@ -220,7 +251,11 @@ class Workspace:
         with self.home.run_lock(run_id):
             run = self.run(run_id)
             setup = self.setup(run)
-            recollect_run(self.ledger, self._context(run, setup, None, None))
+            context = self._context(run, setup, None, None)
+            try:
+                recollect_run(self.ledger, context)
+            finally:
+                self._release(context)
             if self.run(run_id).state is RunState.SETTLED:
                 deliver_run(self.ledger, self.home, setup, run_id, self.clock.now())
 
