@@ -22,15 +22,12 @@ def bulkrate(tmp_path: Path) -> Iterator[CommandLine]:
 
 @pytest.fixture
 def with_provider(bulkrate: CommandLine) -> Iterator[Callable[..., CommandLine]]:
-    """The command with a misbehaving provider: `with_provider("missing=2")`.
-
-    The provider runs in this process, which starts sooner than one of its own (`apart=True`).
-    """
+    """The command with a misbehaving provider, which runs in this process: `with_provider("missing=2")`."""
     with ExitStack() as stack:
 
-        def make(faults: str = "", *, polls: int = 2, apart: bool = False) -> CommandLine:
-            kind = ProviderProcess if apart else MisbehavingProvider
-            bulkrate.provider = stack.enter_context(kind(faults, seed=7, polls=polls, api_key=KEY))
+        def make(faults: str = "", *, polls: int = 2) -> CommandLine:
+            provider = MisbehavingProvider(faults, seed=7, polls=polls, api_key=KEY)
+            bulkrate.provider = stack.enter_context(provider)
             return bulkrate
 
         yield make

@@ -63,7 +63,8 @@ def test_a_wrong_key_stops_the_run_and_the_right_one_resumes_it(with_provider: W
     command.env["OPENAI_API_KEY"] = "sk-somebody-else"
     refused = command("run", job, "--yes", "--poll", "0.02")
     assert refused.code == 2
-    assert "error[invalid_api_key]: upload: the provider answered 401: " in refused.err
+    assert ": the provider answered 401: " in refused.err
+    assert "error[invalid_api_key]: " in refused.err
     assert "sk-somebody-else" not in refused.err
     del command.env["OPENAI_API_KEY"]
     assert command("run", job, "--poll", "0.02").code == 0

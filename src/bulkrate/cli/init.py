@@ -10,7 +10,7 @@ import typer
 from bulkrate.cli.terminal import Terminal
 from bulkrate.errors import BulkrateError
 
-Folder = Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Where to write it. Default: here.")]
+Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to write it.", show_default="here")]
 
 TICKETS = """\
 id,text

@@ -12,7 +12,7 @@ from bulkrate.cli.terminal import Terminal
 MaybeRun = Annotated[
     str | None,
     typer.Argument(
-        metavar="[RUN]",
+        metavar="RUN",
         help="A run's id, the beginning of one, a job's name, or a job file. Default: the latest run.",
     ),
 ]
