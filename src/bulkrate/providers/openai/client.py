@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import datetime
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import anyio
@@ -114,7 +115,7 @@ class OpenAIConnection:
             await self._check_size(file, size_bytes)
 
     async def _check_size(self, file: ResultFile, size_bytes: int) -> None:
-        """The end of an unframed body looks like a cut connection: only the file's record tells them apart."""
+        """A body without a frame ends like a cut connection: only the file's record tells them apart."""
         with translated("download"):
             raw = await self._client.files.with_raw_response.retrieve(file.id)
             known = json_object(raw.content).get("bytes")
@@ -156,7 +157,7 @@ def _listed(page: dict[str, Any]) -> list[BatchStatus]:
 def _older(batches: list[BatchStatus], since: datetime) -> bool:
     """Whether all that follows was created before `since`: true only where the listing goes back in time."""
     stamps = [status.created_at for status in batches if status.created_at is not None]
-    falling = all(later >= earlier for later, earlier in zip(stamps, stamps[1:], strict=False))
+    falling = all(later >= earlier for later, earlier in pairwise(stamps))
     return bool(stamps) and falling and stamps[-1] < since and (len(stamps) == 1 or stamps[0] > stamps[-1])
 
 
@@ -167,10 +168,15 @@ def _framed(http_version: str, headers: Any) -> bool:
     )
 
 
-def make_client(*, api_key: str, base_url: str | None, organization: str | None = None) -> AsyncOpenAI:
-    """The SDK's client. Raises `ConfigError` when the extra is missing, or the key or the URL cannot be sent."""
+def make_client(
+    *, api_key: str, base_url: str | None, organization: str | None = None, use_proxies: bool = True
+) -> AsyncOpenAI:
+    """The SDK's client. Raises `ConfigError` without the extra, and for a key or a URL that cannot be.
+
+    `use_proxies=False` leaves the environment's proxies aside, for a server on this machine.
+    """
     try:
-        from openai import AsyncOpenAI
+        from openai import AsyncOpenAI, DefaultAsyncHttpxClient
     except ImportError:
         raise ConfigError(
             "the openai package is not installed", hint="pip install 'bulkrate[openai]'"
@@ -183,4 +189,7 @@ def make_client(*, api_key: str, base_url: str | None, organization: str | None 
         raise ConfigError(
             f"the base URL is {url!r}, which is not an HTTP address", hint="https://host/v1, for instance"
         )
-    return AsyncOpenAI(api_key=key, base_url=url, organization=organization or None, max_retries=0)
+    direct = None if use_proxies else DefaultAsyncHttpxClient(trust_env=False)
+    return AsyncOpenAI(
+        api_key=key, base_url=url, organization=organization or None, max_retries=0, http_client=direct
+    )

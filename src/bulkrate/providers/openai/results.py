@@ -3,10 +3,14 @@
 Two-step success test: `error` is null and the status code is 2xx; a rejected request may sit in
 `response` with status 400 and a null `error` (observed 2026-03 and 2026-09). Codes outside 2xx, even in the
 output file and even 0, are failures (observed 2025-11).
+
+A line was paid for. The typed decoder reads it fast; whatever it will not take (a number too large, a field
+of another type, damaged UTF-8) goes through `lenient`, which keeps everything that can be kept.
 """
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import msgspec
@@ -14,67 +18,17 @@ import orjson
 
 from bulkrate.core.outcome import ErrorClass, Outcome
 from bulkrate.core.usage import NONE, Usage
+from bulkrate.providers.openai.result_line import (
+    MOST_TOKENS,
+    Body,
+    Error,
+    Line,
+    Message,
+    UsageCounts,
+    lenient,
+    typed,
+)
 from bulkrate.providers.provider import Decoded
-
-
-class _InputDetails(msgspec.Struct, gc=False):
-    cached_tokens: int | None = None
-    cache_write_tokens: int | None = None
-
-
-class _OutputDetails(msgspec.Struct, gc=False):
-    reasoning_tokens: int | None = None
-
-
-class _Usage(msgspec.Struct, gc=False):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    prompt_tokens_details: _InputDetails | None = None
-    completion_tokens_details: _OutputDetails | None = None
-
-
-class _Message(msgspec.Struct, gc=False):
-    content: str | None = None
-    refusal: str | None = None
-    tool_calls: Any = None
-
-
-class _Choice(msgspec.Struct, gc=False):
-    message: _Message | None = None
-    finish_reason: str | None = None
-
-
-class _Error(msgspec.Struct, gc=False):
-    message: str | None = None
-    code: str | int | None = None
-    type: str | None = None
-
-
-class _Body(msgspec.Struct, gc=False):
-    model: str | None = None
-    choices: list[_Choice] | None = None
-    data: msgspec.Raw = msgspec.Raw()
-    usage: _Usage | None = None
-    error: _Error | str | None = None
-
-
-class _Response(msgspec.Struct, gc=False):
-    status_code: int | None = None
-    body: _Body | str | None = None
-
-
-class _Line(msgspec.Struct, gc=False):
-    custom_id: str
-    response: _Response | None = None
-    error: _Error | str | None = None
-
-
-class _Custom(msgspec.Struct, gc=False):
-    custom_id: str
-
-
-_decoder = msgspec.json.Decoder(_Line)
-_custom_decoder = msgspec.json.Decoder(_Custom)
 
 # Error codes that say more than their status. Sources: batch guide and SDK types, 2026.
 _BY_CODE = {
@@ -87,6 +41,7 @@ _BY_CODE = {
     "rate_limit_exceeded": ErrorClass.TRANSIENT,
     "server_error": ErrorClass.TRANSIENT,
 }
+_BOM = b"\xef\xbb\xbf"
 
 
 def decode_line(line: bytes, *, label: str | None = None) -> Decoded | None:
@@ -96,44 +51,71 @@ def decode_line(line: bytes, *, label: str | None = None) -> Decoded | None:
     is the label whatever the dialect needed around it.
     """
     try:
-        parsed = _decoder.decode(line)
-    except msgspec.MsgspecError:
-        return _misshapen(line)
-    except UnicodeDecodeError:
-        return None
+        parsed = typed(line)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return _slowly(line, label)
     return Decoded(parsed.custom_id, _outcome(parsed, label))
 
 
-def _misshapen(line: bytes) -> Decoded | None:
-    """Valid JSON of another shape still belongs to its row; anything else belongs to nobody."""
-    try:
-        custom_id = _custom_decoder.decode(line).custom_id
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+def _slowly(line: bytes, label: str | None) -> Decoded | None:
+    line = line.removeprefix(_BOM)
+    text = line.decode("utf-8", "replace")
+    parsed = lenient(text)
+    if parsed is None:
         return None
-    return Decoded(custom_id, Outcome(ErrorClass.TRANSIENT, "the result line has an unknown shape"))
+    outcome = _outcome(parsed, label)
+    if outcome.succeeded and "\ufffd" in text and not _is_utf8(line):
+        # The way damaged it: nobody knows what else is wrong with the answer. Its cost is known.
+        outcome = Outcome(
+            ErrorClass.TRANSIENT,
+            "the result line is not valid UTF-8",
+            outcome.text,
+            outcome.finish_reason,
+            outcome.model,
+            outcome.usage,
+        )
+    return Decoded(parsed.custom_id, outcome)
 
 
-def _outcome(line: _Line, label: str | None) -> Outcome:
-    if line.error is not None:
-        return _failure(line.error, None)
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _outcome(line: Line, label: str | None) -> Outcome:
+    status = None if line.response is None else line.response.status_code or 0
+    succeeded = status is not None and 200 <= status <= 299
+    if _says_something(line.error):
+        # Beside a response of 4xx the error is that response's; beside one of 2xx it speaks for itself.
+        return _failure(line.error, None if succeeded else status)
     if line.response is None:
         return Outcome(ErrorClass.TRANSIENT, "the result line has neither response nor error")
-    status, body = line.response.status_code or 0, line.response.body
-    if not 200 <= status <= 299:
-        error = body.error if isinstance(body, _Body) else body
+    body = line.response.body
+    if not succeeded:
+        error = body.error if isinstance(body, Body) else body
         return _failure(error, status)
-    if not isinstance(body, _Body):
+    if not isinstance(body, Body):
         # Status 200 with an empty body was seen by a gateway (2026): nothing was answered.
         return Outcome(ErrorClass.TRANSIENT, f"status {status} with an empty body")
     return _answer(body, label)
 
 
-def _failure(error: _Error | str | None, status: int | None) -> Outcome:
-    if isinstance(error, _Error):
-        code, message = str(error.code or error.type or ""), error.message or ""
+def _says_something(error: Error | str | None) -> bool:
+    """Whether there is an error: some servers write `""` or `{}` for none."""
+    if isinstance(error, Error):
+        return bool(error.message or error.code or error.type)
+    return bool(error)
+
+
+def _failure(error: Error | str | None, status: int | None) -> Outcome:
+    if isinstance(error, Error):
+        code, kind, message = str(error.code or error.type or ""), error.type or "", error.message or ""
     else:
-        code, message = "", error or ""
-    known = _BY_CODE.get(code)
+        code, kind, message = "", "", error or ""
+    known = _BY_CODE.get(code) or _BY_CODE.get(kind)
     if known is None:
         passing = status is None or status in (408, 409, 429) or not 400 <= status <= 499
         known = ErrorClass.TRANSIENT if passing else ErrorClass.BAD_REQUEST
@@ -143,30 +125,36 @@ def _failure(error: _Error | str | None, status: int | None) -> Outcome:
     return Outcome(known, said or "the provider gave no reason")
 
 
-def _usage(usage: _Usage | None) -> Usage:
+def _usage(usage: UsageCounts | None) -> Usage:
     if usage is None:
         return NONE
     given, made = usage.prompt_tokens_details, usage.completion_tokens_details
     return Usage(
-        input_tokens=usage.prompt_tokens or 0,
-        output_tokens=usage.completion_tokens or 0,
-        cached_tokens=(given.cached_tokens or 0) if given else 0,
-        cache_write_tokens=(given.cache_write_tokens or 0) if given else 0,
-        reasoning_tokens=(made.reasoning_tokens or 0) if made else 0,
+        input_tokens=_tokens(usage.prompt_tokens),
+        output_tokens=_tokens(usage.completion_tokens),
+        cached_tokens=_tokens(given.cached_tokens) if given else 0,
+        cache_write_tokens=_tokens(given.cache_write_tokens) if given else 0,
+        reasoning_tokens=_tokens(made.reasoning_tokens) if made else 0,
     )
 
 
-def _answer(body: _Body, label: str | None) -> Outcome:
+def _tokens(count: int | None) -> int:
+    return count if count is not None and 0 <= count <= MOST_TOKENS else 0
+
+
+def _answer(body: Body, label: str | None) -> Outcome:
     usage = _usage(body.usage)
     if not body.choices:
-        if body.data:
-            return Outcome(text=bytes(body.data).decode(), model=body.model, usage=usage)
+        vectors = bytes(body.data).strip()
+        if vectors.startswith(b"[") and vectors[1:-1].strip():
+            return Outcome(text=vectors.decode(), model=body.model, usage=usage)
         return Outcome(ErrorClass.TRANSIENT, "the answer has no choices", model=body.model, usage=usage)
     choice = body.choices[0]
-    message = choice.message or _Message()
+    message = choice.message or Message()
     text = message.content
-    if text is None and message.tool_calls:
-        text = orjson.dumps(message.tool_calls).decode()
+    calls = message.tool_calls or message.function_call
+    if not text and calls:
+        text = _json(calls)
     if text is not None and label is not None:
         text = _unwrap(text, label)
     error, reason = None, None
@@ -179,6 +167,13 @@ def _answer(body: _Body, label: str | None) -> Outcome:
     elif text is None:
         error, reason = ErrorClass.INVALID_OUTPUT, "the answer has no content"
     return Outcome(error, reason, text, choice.finish_reason, body.model, usage)
+
+
+def _json(value: Any) -> str:
+    try:
+        return orjson.dumps(value).decode()
+    except orjson.JSONEncodeError:  # a whole number of more than 64 bits
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def _unwrap(text: str, label: str) -> str:

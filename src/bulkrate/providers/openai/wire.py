@@ -123,8 +123,9 @@ class OpenAIWire:
 
     def with_cap(self, body: bytes, max_output_tokens: int) -> bytes:
         fields = orjson.loads(body)
-        field = "max_tokens" if "max_tokens" in fields else self.dialect.cap_field
-        fields[field] = max_output_tokens
+        # A user's own line may name the cap twice: both must rise, or the smaller still cuts.
+        known = {"max_tokens", "max_completion_tokens"} & fields.keys()
+        fields.update(dict.fromkeys(known or {self.dialect.cap_field}, max_output_tokens))
         return orjson.dumps(fields)
 
     def decode(self, line: bytes, output: Output) -> Decoded | None:
