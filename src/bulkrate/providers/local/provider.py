@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from datetime import datetime
 from pathlib import Path
+from typing import BinaryIO, TypeVar
 
 from bulkrate.core.limits import Limits
+from bulkrate.errors import Unreachable
 from bulkrate.providers.facts import with_overrides
 from bulkrate.providers.local.models import local_model
 from bulkrate.providers.openai.client import OpenAIConnection, make_client
 from bulkrate.providers.openai.wire import ENDPOINTS, Dialect, OpenAIWire
+from bulkrate.providers.provider import BatchStatus, Connection, ResultFile, Tag
 
 # Our own server's bounds: it answers at once or not at all, and lists what it has written.
 LIMITS = Limits(listing_lag_s=1.0, create_timeout_s=60.0, clock_skew_s=5.0)
+
+T = TypeVar("T")
 
 
 class Local:
@@ -31,12 +37,71 @@ class Local:
 
     async def connect(
         self, model: str, *, kind: str = "chat", env: Mapping[str, str], state_dir: Path
-    ) -> OpenAIConnection:
-        from bulkrate.providers.local.launch import open_local
+    ) -> LocalConnection:
+        async def reach() -> OpenAIConnection:
+            from bulkrate.providers.local.launch import open_local
 
-        base_url, api_key = await open_local(model, state_dir / "server")
-        client = make_client(api_key=api_key, base_url=base_url)
-        return OpenAIConnection(client, endpoint=ENDPOINTS[kind], limits=self.limits(model, env))
+            base_url, api_key = await open_local(model, state_dir / "server")
+            # A proxy from the environment has nothing to do with a server on this machine.
+            client = make_client(api_key=api_key, base_url=base_url, use_proxies=False)
+            return OpenAIConnection(client, endpoint=ENDPOINTS[kind], limits=self.limits(model, env))
+
+        return LocalConnection(await reach(), reach)
+
+
+class LocalConnection:
+    """A connection that finds the server again, or starts it, when it has gone away.
+
+    The server ends by itself when idle and may be killed; its batches go on when it is back, on another
+    port. The call that failed is not repeated here: the driver decides what may be.
+    """
+
+    def __init__(self, inner: Connection, reach: Callable[[], Awaitable[Connection]]) -> None:
+        self._inner = inner
+        self._reach = reach
+
+    async def _try(self, call: Callable[[Connection], Awaitable[T]]) -> T:
+        try:
+            return await call(self._inner)
+        except Unreachable:
+            await self._again()
+            raise
+
+    async def _again(self) -> None:
+        gone, self._inner = self._inner, await self._reach()
+        await gone.aclose()
+
+    async def upload(self, name: str, content: BinaryIO) -> str:
+        return await self._try(lambda inner: inner.upload(name, content))
+
+    async def create(self, file_id: str, tag: Tag) -> BatchStatus:
+        return await self._try(lambda inner: inner.create(file_id, tag))
+
+    async def find(self, tag: Tag, file_id: str | None, since: datetime) -> BatchStatus | None:
+        return await self._try(lambda inner: inner.find(tag, file_id, since))
+
+    async def find_run(self, run: str, since: datetime) -> list[BatchStatus]:
+        return await self._try(lambda inner: inner.find_run(run, since))
+
+    async def status(self, batch_id: str) -> BatchStatus:
+        return await self._try(lambda inner: inner.status(batch_id))
+
+    async def download(self, file: ResultFile) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in self._inner.download(file):
+                yield chunk
+        except Unreachable:
+            await self._again()
+            raise
+
+    async def cancel(self, batch_id: str) -> BatchStatus:
+        return await self._try(lambda inner: inner.cancel(batch_id))
+
+    async def delete_file(self, file_id: str) -> None:
+        await self._try(lambda inner: inner.delete_file(file_id))
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
 
 
 provider = Local()
