@@ -19,7 +19,7 @@ REMEMBERED_PREFIXES = 8
 WORTH_TOKENS = 16  # a prefix is stored when it is this much longer than what is known of it
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class StoredPrefix:
     """Tokens whose keys and values are kept for prompts to come."""
 
@@ -42,6 +42,7 @@ class LabelScorer:
         """Score with `model`, whose cache this object has to itself."""
         self._model = model
         self._prefixes: list[StoredPrefix] = []  # most recently used last
+        self._ahead: tuple[NDArray[np.int64], int] | None = None  # a prompt, its tokens read by `read_ahead`
 
     def plan(self, prompts: Sequence[NDArray[np.int64]], tree: LabelTree) -> Together:
         """Which of these prompts to give to `score` next, the first being one of them."""
@@ -52,6 +53,24 @@ class LabelScorer:
             each_tokens=len(tree.nodes),
             most=PROMPTS_PER_BATCH,
         )
+
+    def read_ahead(self, prompt: NDArray[np.int64]) -> bool:
+        """Read one pass of a prompt that is too long for one unit of work; False when the rest is short."""
+        known_tokens = self._known(prompt)[1]
+        if len(prompt) - known_tokens <= PASS_TOKENS:
+            return False
+        before = self._ahead[1] if self._ahead and self._ahead[0] is prompt else 0
+        while True:
+            try:
+                read_tokens = self._remember(prompt, known_tokens + PASS_TOKENS)
+                break
+            except OutOfBlocks:
+                if not self._prefixes:
+                    raise
+                self._forget()
+                known_tokens = self._known(prompt)[1]
+        self._ahead = (prompt, before + read_tokens)
+        return True
 
     def score(
         self, prompts: Sequence[NDArray[np.int64]], tree: LabelTree, prefix_tokens: int
@@ -94,6 +113,8 @@ class LabelScorer:
                 rest.append(prompt[known_tokens + tail :])
                 cached.append(known_tokens)
             cached[0] -= made_tokens  # the first row pays for the prefix made for all
+            if self._ahead and self._ahead[0] is prompts[0]:
+                cached[0], self._ahead = max(0, cached[0] - self._ahead[1]), None
             below = TokenTree.of(tree.nodes)
             hidden = self._model.forward(
                 rows,
@@ -129,14 +150,19 @@ class LabelScorer:
                 self._prefixes.remove(stored)
                 self._prefixes.append(stored)
             return 0
+        own = prompt[known_tokens:prefix_tokens]
+        if stored and known_tokens == len(stored.tokens) == stored.sequence.length_tokens:
+            self._model.extend(stored.sequence, own)  # the shorter prefix is still its beginning
+            stored.tokens = prompt[:prefix_tokens]
+            return len(own)
         sequence = self._model.fork(stored.sequence, known_tokens) if stored else CachedSequence()
         try:
-            self._model.extend(sequence, prompt[known_tokens:prefix_tokens])
+            self._model.extend(sequence, own)
         except OutOfBlocks:
             self._model.release(sequence)
             raise
         self._store(prompt[:prefix_tokens], sequence)
-        return prefix_tokens - known_tokens
+        return len(own)
 
     def _store(self, tokens: NDArray[np.int64], sequence: CachedSequence) -> None:
         self._prefixes.append(StoredPrefix(tokens, sequence))

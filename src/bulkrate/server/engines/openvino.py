@@ -122,7 +122,8 @@ class OpenVINOEngine:
     def step(self) -> list[EngineAnswer]:
         """Score one batch of prompts, or generate one token for every text in progress.
 
-        The kind with the higher priority goes first; equal kinds take turns.
+        The kind with the higher priority goes first; equal kinds take turns. A very long prompt is read over
+        several steps, which return nothing.
         """
         if self._failed:
             failed, self._failed = self._failed, []
@@ -159,6 +160,8 @@ class OpenVINOEngine:
             self._scorer = LabelScorer(PagedModel(self._directory, block_count=SCORER_BLOCKS))
         tree = self._tree(head.choice)
         plan = self._scorer.plan([w.prompt for w in alike], tree)
+        if self._scorer.read_ahead(alike[0].prompt):
+            return []
         batch = [alike[position] for position in plan.members]
         for done in batch:
             del self._choices[done.request.id]
