@@ -162,3 +162,34 @@ def test_clean_forgets_what_is_finished_and_nothing_else(with_provider: WithProv
     assert command("list", "--json").json() == {"runs": []}
     assert list(command.folder.glob(".bulkrate/runs/*/*")) == []
     assert len(command.answers()) == 5, "the sink stays"
+
+
+def test_where_the_answers_go_may_change_at_any_time(with_provider: WithProvider) -> None:
+    command = with_provider("stuck=1")
+    job = command.tickets(20)
+    assert command("submit", job, "--yes").code == 0
+    command.provider.advance()
+    # The answers are to go elsewhere, and the source has moved on, too: the run answers what it was sent.
+    command.tickets(25)
+    job.write_text(job.read_text().replace("path: answers.jsonl", "path: answers.csv\n  include: all"))
+    late = command("run", job, "--poll", "0.02")
+    assert late.code == 0, late.err
+    assert "hint: the source changed during the run: run the job again to answer 5 rows" in late.err
+    assert (command.folder / "answers.csv").read_text().startswith("id,text,status,output,")
+    assert not (command.folder / "answers.jsonl").exists()
+    rest = command("run", job, "--yes", "--poll", "0.02")
+    assert rest.code == 0, rest.err
+    assert command.provider.meter.rows_accepted == 25
+
+    job.write_text(job.read_text().replace("  include: all", "  include: key"))
+    assert command("run", job).code == 0
+    assert (command.folder / "answers.csv").read_text().startswith("id,status,output,")
+    assert command.provider.meter.rows_accepted == 25
+
+
+def test_the_server_is_stopped_like_any_server(bulkrate: CommandLine) -> None:
+    process = bulkrate.start("serve", "--engine", "echo", "--model", "echo", "--port", "0")
+    assert process.stderr is not None
+    assert process.stderr.readline().startswith("serving echo on http://127.0.0.1:")
+    stopped = bulkrate.interrupt(process)
+    assert stopped.code == 0, stopped.err

@@ -11,7 +11,7 @@ from bulkrate.cli.progress import Progress, progress
 from bulkrate.cli.signals import cancelled_by_signals
 from bulkrate.cli.terminal import Terminal
 from bulkrate.core.run_states import RunState
-from bulkrate.errors import RunBusy
+from bulkrate.errors import BulkrateError, RunBusy
 from bulkrate.pipeline.report import in_flight
 
 if TYPE_CHECKING:
@@ -55,6 +55,11 @@ def drive_run(
 
     try:
         run = anyio.run(main)
+    except RunBusy:
+        raise
+    except BulkrateError:
+        terminal.note(f"run {run_id} stops here, its state is saved: the same command resumes it")
+        raise
     except KeyboardInterrupt:
         raise interrupted(workspace, run_id) from None
     if run is None:

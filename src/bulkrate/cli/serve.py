@@ -59,12 +59,16 @@ def serve(
     folder = state
     if folder is None:
         folder = Home.find(terminal.cwd, terminal.env).server_dir / "serve"
-    return serve_until_stopped(
-        host=host,
-        port=port,
-        state=folder.absolute(),
-        engine=engine,
-        model=model,
-        idle_exit_s=idle_exit,
-        api_key=api_key or terminal.env.get(API_KEY_VARIABLE),
-    )
+    try:
+        return serve_until_stopped(
+            host=host,
+            port=port,
+            state=folder.absolute(),
+            engine=engine,
+            model=model,
+            idle_exit_s=idle_exit,
+            api_key=api_key or terminal.env.get(API_KEY_VARIABLE),
+        )
+    except KeyboardInterrupt:
+        terminal.note("stopped; unfinished batches go on when it is started again")
+        return 0  # stopping a server is how it is meant to end

@@ -34,6 +34,9 @@ from bulkrate.pipeline.run_folder import Partitions, RunFolder
 from bulkrate.pipeline.setup import Setup
 from bulkrate.pricing import Quote, check_max_cost
 
+# What may change while a run goes on: where the answers go and how long to wait, never what is asked.
+_REDIRECTS = ("sink", "lane", "max_failed", "attempts", "on_rejected")
+
 Decide = Callable[[Quote], bool]
 
 
@@ -67,11 +70,13 @@ class Workspace:
             with self.home.run_lock(run.id):
                 assemble_run(self.ledger, self.home, setup, run, at=now, on_progress=on_progress)
         sink = str(job.sink_path)
-        if run.sink != sink or run.state is RunState.READY:
-            # Where the answers go and how long to wait may change at any time; what is asked may not.
+        document = setup.document()
+        if snapshot != run.snapshot:
+            document = _redirected(orjson.loads(run.job_json), document, sink)
+        job_json = orjson.dumps(document).decode()
+        if (run.sink, run.job_json) != (sink, job_json):
             with self.ledger.transaction("retarget") as tx:
-                document = orjson.dumps(setup.document()).decode()
-                tx.set_run(run.id, sink=sink, job_json=document)
+                tx.set_run(run.id, sink=sink, job_json=job_json)
         return self.run(run.id)
 
     def run(self, run: str) -> RunRecord:
@@ -288,3 +293,11 @@ class Workspace:
                 continue
             gone.append(run)
         return gone
+
+
+def _redirected(begun: Mapping[str, Any], now: Mapping[str, Any], sink: str) -> dict[str, Any]:
+    """The job as it was when the run began, which answers that source, with the redirects as they are now."""
+    job = {name: value for name, value in begun["job"].items() if name not in _REDIRECTS}
+    job |= {name: now["job"][name] for name in _REDIRECTS if name in now["job"]}
+    job["sink"] = {**job.get("sink", {}), "path": sink}
+    return {**begun, "job": job}
