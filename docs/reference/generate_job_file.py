@@ -108,8 +108,9 @@ SECTIONS = {
     "`request.messages`": "MessageSpec",
     "Parts of a message": "PartSpec",
     "`request.tools`": "ToolSpec",
-    "`lane`": "Lane",
+    "`lane`": "LaneSpec",
     "`sink`": "SinkSpec",
+    "`canary`": "CanarySpec",
 }
 
 

@@ -28,6 +28,13 @@ class Limits:
     retention_s: float = 30 * 86_400.0
     lease_margin_s: float = 60.0
 
+    # Single requests: facts of the flex and live lanes, and of leaving the batch lane.
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+    answer_timeout_s: float = 600.0
+    cancel_latency_s: float = 600.0
+    answers_per_s: float = 5.0
+
     @property
     def quiet_s(self) -> float:
         """How long after a create intent a batch that exists must have shown up in a listing."""

@@ -14,6 +14,7 @@ class SendReason(StrEnum):
     FIRST = "first"
     RESEND = "resend"  # the same request again
     LARGER_CAP = "larger_cap"  # truncated: the same request with more room
+    RESCUE = "rescue"  # the deadline is near: the same request on a faster lane
     REPAIR = "repair"  # not the asked-for JSON or label: once more
 
 

@@ -2,8 +2,8 @@
 
 The dangerous call is *create*: it is the one that costs money. Its intent is recorded first; when its end
 is not known the shard is `in_doubt`, and leaves that state only by adopting the batch that is found, or by
-fencing it off: the quiet period over, the uploaded input deleted (a late create is then refused), and a
-second listing without it.
+fencing it off: the quiet period over, the uploaded input deleted (a late create is then refused), and,
+once the listing had time to show what was created until then, a second listing without it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from bulkrate.core.lanes import Lane
 from bulkrate.core.table import Table, moves
 
 
@@ -23,6 +24,7 @@ class ShardState(StrEnum):
     IN_DOUBT = "in_doubt"  # the create call's end is not known
     FENCED = "fenced"  # the quiet period is over and the input file deleted; one more look
     SUBMITTED = "submitted"  # the provider has the batch
+    SENDING = "sending"  # single requests are under way (flex and live lanes); answers go to the answer log
     ENDED = "ended"  # the batch reached its end, whichever; results not yet landed
     LANDED = "landed"  # raw result files are on disk, synced
     COLLECTED = "collected"  # outcomes, vector and usage are recorded
@@ -31,6 +33,8 @@ class ShardState(StrEnum):
 
 
 class ShardEvent(StrEnum):
+    SEND_INTENDED = "send_intended"
+    ALL_ANSWERED = "all_answered"
     UPLOAD_INTENDED = "upload_intended"
     UPLOAD_ANSWERED = "upload_answered"
     UPLOAD_LOST = "upload_lost"
@@ -59,6 +63,8 @@ SHARD_TABLE: Table[ShardState, ShardEvent] = Table(
     moves=moves(
         [
             (S.PACKED, V.UPLOAD_INTENDED, S.UPLOADING),
+            (S.PACKED, V.SEND_INTENDED, S.SENDING),
+            (S.SENDING, V.ALL_ANSWERED, S.ENDED),
             (S.PACKED, V.FOUND, S.SUBMITTED),
             (S.PACKED, V.TOO_BIG, S.SUPERSEDED),
             (S.PACKED, V.WITHDRAW, S.WITHDRAWN),
@@ -97,6 +103,7 @@ REMOTE = frozenset({S.CREATING, S.IN_DOUBT, S.FENCED, S.SUBMITTED})
 class Effect(StrEnum):
     """What the shell does next for a shard."""
 
+    SEND = "send"
     UPLOAD = "upload"
     CREATE = "create"
     FIND = "find"
@@ -113,13 +120,14 @@ class ShardView:
     """What the rules need to know of a shard.
 
     `not_before_at` holds it back (pacing, back-pressure); `create_began_at` is the time of the last create
-    intent, `looked_at` of the last look for it that was answered.
+    intent, `looked_at` of the last look for it that was answered, or of the fence.
     """
 
     number: int
     state: ShardState
     tokens: int
     requests: int = 1
+    lane: Lane = Lane.BATCH
     not_before_at: datetime | None = None
     create_began_at: datetime | None = None
     looked_at: datetime | None = None
@@ -127,14 +135,20 @@ class ShardView:
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """What holds for all shards of a run at this moment."""
+    """What holds for all shards of a run at this moment.
+
+    `quiet_s` is how long after a create intent, `listing_lag_s` how long after its creation a batch must
+    have shown up in a listing (None: not known apart, `quiet_s` bounds it).
+    """
 
     now: datetime
     quiet_s: float
+    listing_lag_s: float | None = None
     queued_tokens: int | None = None
     batches_in_flight: int | None = None
     cancelling: bool = False
-    submitting: bool = True
+    # While a canary is out, only its shard may go.
+    only: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +183,10 @@ def next_steps(shards: list[ShardView], situation: Situation) -> list[Step]:
                 tokens, batches = tokens + shard.tokens, batches + 1
         else:
             effect = _after_create(shard, situation)
+            if shard.state is S.FENCED and shard.looked_at is not None:
+                # A create that came just before the fence is running, and not listed yet.
+                lag_s = situation.quiet_s if situation.listing_lag_s is None else situation.listing_lag_s
+                at = max(at, shard.looked_at + timedelta(seconds=lag_s))
         steps.append(Step(shard.number, effect, at))
     return steps
 
@@ -176,8 +194,10 @@ def next_steps(shards: list[ShardView], situation: Situation) -> list[Step]:
 def _before_create(shard: ShardView, situation: Situation, tokens: int, batches: int) -> Effect | None:
     if situation.cancelling:
         return Effect.WITHDRAW
-    if not situation.submitting:
+    if situation.only is not None and shard.number != situation.only:
         return None
+    if shard.lane is not Lane.BATCH:
+        return Effect.SEND
     limit = situation.queued_tokens
     if limit is not None and shard.tokens > limit and shard.requests > 1:
         return Effect.SUPERSEDE
@@ -201,6 +221,8 @@ def _after_create(shard: ShardView, situation: Situation) -> Effect:
             return Effect.FIND
         case S.SUBMITTED:
             return Effect.POLL
+        case S.SENDING:
+            return Effect.SEND
         case S.ENDED:
             return Effect.LAND
         case S.LANDED:

@@ -66,19 +66,41 @@ class SourceSpec(BaseModel):
     ] = None
 
 
-class Lane(BaseModel):
+class LaneSpec(BaseModel):
     """How the requests travel."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    use: Annotated[
+        Literal["batch", "flex", "live"],
+        Field(
+            description="`batch`: within the provider's window, at the batch rate. `flex`: one by one at the "
+            "discounted tier, best effort. `live`: one by one at the list price."
+        ),
+    ] = "batch"
     deadline: Annotated[
         Duration | None,
         Field(description="When the answers are needed, counted from the start: `24h`, `90m`, `1d12h`."),
     ] = None
+    rescue: Annotated[
+        Literal["none", "flex", "live"],
+        Field(
+            description="Where rows go that a batch will not answer before the deadline: the batch is "
+            "cancelled in time, its answers are kept, and only the rest is sent again."
+        ),
+    ] = "none"
     poll: Annotated[
         Number | None,
         Field(gt=0, description="Seconds between two looks at a batch; if not given, it grows with its age."),
     ] = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.rescue != "none" and self.deadline is None:
+            raise wrong("needs a `deadline`", at="rescue")
+        if self.rescue != "none" and self.use != "batch":
+            raise wrong("is for the batch lane", at="rescue")
+        return self
 
     @property
     def deadline_s(self) -> float | None:
@@ -109,6 +131,34 @@ class SinkSpec(BaseModel):
     ] = None
 
 
+class CanarySpec(BaseModel):
+    """A sample that is sent and judged before the rest."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rows: Annotated[
+        Whole, Field(ge=1, le=10_000, description="How many rows, spread evenly over the source, go first.")
+    ] = 50
+    max_failed: Annotated[
+        Number,
+        Field(
+            ge=0,
+            lt=1,
+            description="The share of them, 0 to 1, that may fail through the request's own fault (a bad "
+            "parameter, an invalid answer, a refusal); above it the rest is not sent.",
+        ),
+    ] = 0.1
+
+
+def _or_lane_name(schema: dict[str, Any]) -> None:
+    or_empty(schema)
+    schema["anyOf"].append({"enum": ["batch", "flex", "live"]})
+
+
+def _lane_by_name(value: Any) -> Any:
+    return {"use": value} if isinstance(value, str) else empty_as_default(value)
+
+
 class Job(BaseModel):
     """A table, a prompt and a place for the answers."""
 
@@ -134,10 +184,13 @@ class Job(BaseModel):
         ),
     ] = None
     lane: Annotated[
-        Lane,
-        BeforeValidator(empty_as_default),
-        Field(description="How the requests travel.", json_schema_extra=or_empty),
-    ] = Lane()
+        LaneSpec,
+        BeforeValidator(_lane_by_name),
+        Field(
+            description="How the requests travel; a lane's name alone is short for `{use: …}`.",
+            json_schema_extra=_or_lane_name,
+        ),
+    ] = LaneSpec()
     sink: Annotated[
         SinkSpec,
         BeforeValidator(empty_as_default),
@@ -160,6 +213,10 @@ class Job(BaseModel):
             description="Whether rows with equal requests share one answer: `exact` or `never`. Default: "
             "`exact` for `choice` and `json_schema`, `never` for free text."
         ),
+    ] = None
+    canary: Annotated[
+        CanarySpec | None,
+        Field(description="A sample that is sent and judged first, so that a broken job stops early."),
     ] = None
     attempts: Annotated[
         Whole, Field(ge=1, le=10, description="How often a row is sent at most, the first time included.")
@@ -253,7 +310,10 @@ class Job(BaseModel):
             "model": self.model,
             "reuse": self.reuse_mode,
         }
+        if self.canary is not None:
+            # The sample is the first shard: it decides how rows fall into shards.
+            fields = {**fields, "canary": self.canary.rows}
         return orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)
 
 
-__all__ = ["Job", "Lane", "RequestSpec", "SinkSpec", "SourceSpec"]
+__all__ = ["CanarySpec", "Job", "LaneSpec", "RequestSpec", "SinkSpec", "SourceSpec"]

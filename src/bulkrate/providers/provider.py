@@ -15,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from bulkrate.core.lanes import Lane
 from bulkrate.core.limits import Limits
 from bulkrate.core.outcome import Outcome
 from bulkrate.core.reconcile import BatchEnd
@@ -101,6 +102,14 @@ class Decoded:
     outcome: Outcome
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a single request got: the status, and the body as a JSON value."""
+
+    status_code: int
+    body: object
+
+
 class Wire(Protocol):
     """The pure half of a dialect."""
 
@@ -142,6 +151,11 @@ class Provider(Protocol):
 
 class Connection(Protocol):
     """The effects. SDK retries are off for create: only the submit protocol may send it again."""
+
+    async def answer(self, body: bytes, lane: Lane) -> Answer:
+        """One synchronous request on the flex or live lane. A definite no to this request is an answer;
+        `QuotaError` and `Unreachable` mean that it may be asked again, `OutcomeUnknown` that it may have
+        been answered and billed."""
 
     async def upload(self, name: str, content: BinaryIO) -> str:
         """Send a shard's lines; returns the file id. An upload whose answer is lost costs nothing."""

@@ -62,6 +62,8 @@ class LocalModelCounter:
         self, chats: Sequence[Sequence[tuple[str, str]]], choice: Sequence[str] = ()
     ) -> list[int]:
         """Prompt tokens of each chat as ``chat_template.render`` writes it."""
+        if choice:
+            return self._texts.count([chat_template.render_choice(chat) for chat in chats])
         turns = [[*chat_template.turns(chat), chat_template.REPLY_OPENING] for chat in chats]
         tokens = iter(self._texts.count([turn for chat in turns for turn in chat]))
         return [sum(next(tokens) for _ in chat) for chat in turns]

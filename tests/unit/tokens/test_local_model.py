@@ -14,12 +14,13 @@ def test_a_chat_without_a_system_message_gets_the_models_own() -> None:
     )
 
 
-def test_a_system_message_replaces_it_and_a_choice_changes_nothing() -> None:
+def test_a_system_message_replaces_it_and_a_choice_is_a_plain_document() -> None:
     chat = [("system", "Be brief."), ("user", "Hi")]
     expected = (
         "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
     )
-    assert chat_template.render(chat) == chat_template.render(chat, choice=["yes", "no"]) == expected
+    assert chat_template.render(chat) == expected
+    assert chat_template.render(chat, choice=["yes", "no"]) == "Be brief.\n\nHi\nLabel:"
 
 
 def test_a_missing_wheel_is_named() -> None:

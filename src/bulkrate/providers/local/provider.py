@@ -7,13 +7,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
+from bulkrate.core.lanes import Lane
 from bulkrate.core.limits import Limits
 from bulkrate.errors import Unreachable
 from bulkrate.providers.facts import with_overrides
 from bulkrate.providers.local.models import local_model
 from bulkrate.providers.openai.client import OpenAIConnection, make_client
 from bulkrate.providers.openai.wire import ENDPOINTS, Dialect, OpenAIWire
-from bulkrate.providers.provider import BatchStatus, Connection, ResultFile, Tag
+from bulkrate.providers.provider import Answer, BatchStatus, Connection, ResultFile, Tag
 
 # Our own server's bounds: it answers at once or not at all, and lists what it has written.
 LIMITS = Limits(listing_lag_s=1.0, create_timeout_s=60.0, clock_skew_s=5.0)
@@ -70,6 +71,9 @@ class LocalConnection:
     async def _again(self) -> None:
         gone, self._inner = self._inner, await self._reach()
         await gone.aclose()
+
+    async def answer(self, body: bytes, lane: Lane) -> Answer:
+        return await self._try(lambda inner: inner.answer(body, lane))
 
     async def upload(self, name: str, content: BinaryIO) -> str:
         return await self._try(lambda inner: inner.upload(name, content))

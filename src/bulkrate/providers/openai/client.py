@@ -6,6 +6,7 @@ idempotency key; openai 3.54.0). Reads are asked again by the driver's own pacin
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from datetime import datetime
 from itertools import pairwise
@@ -13,18 +14,22 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import anyio
 
+from bulkrate.core.lanes import Lane
 from bulkrate.core.limits import Limits
 from bulkrate.errors import ConfigError, NotFoundError, OutcomeUnknown, Unreachable
 from bulkrate.providers.openai.failures import json_object, translated
 from bulkrate.providers.openai.wire import parse_batch
-from bulkrate.providers.provider import BatchStatus, ResultFile, Tag
+from bulkrate.providers.provider import Answer, BatchStatus, ResultFile, Tag
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
+    from openai._types import RequestOptions
 
 CHUNK_BYTES = 1 << 16
 READ_TIMEOUT_S = 60.0
 PAGE = 100
+# A definite no to this one request: its own fault, not the way's.
+ROW_FAULTS = frozenset({400, 413, 415, 422})
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
 
 
@@ -60,6 +65,24 @@ class OpenAIConnection:
                     timeout=self._limits.create_timeout_s,
                 )
             return _batch(raw.content)
+
+    async def answer(self, body: bytes, lane: Lane) -> Answer:
+        import httpx2
+        import openai
+
+        fields = json.loads(body)
+        if lane is Lane.FLEX:
+            fields["service_tier"] = "flex"
+        path = self._endpoint.removeprefix("/v1")
+        options: RequestOptions = {"timeout": self._limits.answer_timeout_s}
+        with translated("answer"):
+            try:
+                raw = await self._client.post(path, body=fields, cast_to=httpx2.Response, options=options)
+            except openai.APIStatusError as error:
+                if error.status_code in ROW_FAULTS:
+                    return Answer(error.status_code, {"error": error.body})
+                raise
+            return Answer(raw.status_code, json_object(raw.content))
 
     async def find(self, tag: Tag, file_id: str | None, since: datetime) -> BatchStatus | None:
         async for status in self._newest_first(since):

@@ -28,6 +28,8 @@ from bulkrate.errors import (
 from bulkrate.providers.openai.wire import QUEUE_CODE, queue_refusal
 
 WITH_EFFECT = frozenset({"create", "upload"})
+# A single request that is cut off may have been answered and billed; one that gets a 5xx was not.
+ANSWER = "answer"
 # "Too many requests" that no waiting cures: the account's money is at its end.
 NO_MONEY = frozenset({"insufficient_quota", "billing_not_active", "billing_hard_limit_reached"})
 LONGEST_RETRY_AFTER_S = 86_400.0
@@ -81,7 +83,7 @@ def _unreachable(cause: BaseException, call: str) -> ProviderError:
     never_made = isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.UnsupportedProtocol)
     if never_made and not (call in WITH_EFFECT and _method(cause) == "GET"):
         return Unreachable(f"{reason}: could not connect", hint=hint)
-    if call in WITH_EFFECT:
+    if call in WITH_EFFECT or call == ANSWER:
         return OutcomeUnknown(reason, hint=hint)
     return Unreachable(reason, hint=hint)
 

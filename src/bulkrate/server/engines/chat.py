@@ -1,34 +1,17 @@
-"""How chat messages become the prompt that SmolLM2 reads. Pure: token counts depend on it elsewhere.
+"""Chat messages for SmolLM2: which ones it reads, and the prompt they become.
 
-Two renderings, because two questions are asked of the model:
-
-*Text and JSON* use the chat template inside the model file (ChatML). `render` equals that template, byte for
-byte (checked against the file's Jinja source by a test).
-
-*Choice* is a plain document that the model continues. The labels are scored as its next words, and a
-135M-parameter model continues a pattern far better than it follows an instruction. Each user turn is
-followed by its answer line, turns are separated by an empty line, and the last answer is left open:
-
-    {system}
-
-    {user}
-    Label: {assistant}
-
-    {user}
-    Label:
-
-A user turn that already ends in a colon brings its own cue (`Department:`), and no `Label:` is added. The
-system message is optional and nothing is put in its place. A label is scored as one space, the label, a
-line end.
+The two renderings are `bulkrate.tokens.chat_template`'s, which the token counter uses as well. A label is
+scored as one space, the label, a line end.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
-DEFAULT_SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
-CUE = "Label:"
+from bulkrate.tokens import chat_template
+
 TURN_END = "\n"  # what follows a label in the choice rendering
 
 
@@ -70,7 +53,7 @@ def role_of(message: Mapping[str, Any]) -> str:
 
 
 def render(messages: Sequence[Mapping[str, Any]], choice: Sequence[str] = ()) -> str:
-    """The prompt for these messages, special tokens as text; with `choice`, the plain document above.
+    """The prompt for these messages, special tokens as text; `choice` are the labels to score.
 
     Raises:
         UnsupportedMessages: the messages cannot be rendered.
@@ -78,34 +61,11 @@ def render(messages: Sequence[Mapping[str, Any]], choice: Sequence[str] = ()) ->
     turns = [(role_of(message), text_of(message)) for message in messages]
     if not turns or turns[-1][0] != "user":
         raise UnsupportedMessages("the last message must be the user's")
-    return render_choice(turns) if choice else render_chat(turns)
-
-
-def render_chat(turns: Sequence[tuple[str, str]]) -> str:
-    """ChatML as in SmolLM2's `tokenizer.chat_template`, ending where the assistant's turn begins."""
-    if turns[0][0] != "system":
-        turns = [("system", DEFAULT_SYSTEM), *turns]
-    body = "".join(f"<|im_start|>{role}\n{text}<|im_end|>\n" for role, text in turns)
-    return body + "<|im_start|>assistant\n"
-
-
-def render_choice(turns: Sequence[tuple[str, str]]) -> str:
-    """The plain document that a label continues; it ends in the cue, without a space after it."""
-    out: list[str] = []
-    open_answer = False
-    for role, text in turns:
-        if role == "system":
-            out.append(f"{text.strip()}\n\n")
-        elif role == "user":
-            body = text.strip()
-            out.append(body if body.endswith(":") else f"{body}\n{CUE}")
-            open_answer = True
-        elif not open_answer:
+    if choice:
+        roles = [role for role, _ in turns if role != "system"]
+        if any(now == "assistant" and before != "user" for before, now in pairwise(["", *roles])):
             raise UnsupportedMessages("with labels, an assistant message must follow a user message")
-        else:
-            out.append(f" {text.strip()}\n\n")
-            open_answer = False
-    return "".join(out)
+    return chat_template.render(turns, choice)
 
 
 def completion(label: str) -> str:
