@@ -267,12 +267,12 @@ def _decide(quote: Quote, yes: bool) -> bool:
     from bulkrate.errors import Refused
     from bulkrate.pricing.money import format_money
 
-    if quote.batch_max is None:
+    if quote.cost_max is None:
         cost = "a cost that has no known upper end"
     else:
         from decimal import ROUND_CEILING
 
-        most = format_money(quote.batch_max, quote.currency, rounding=ROUND_CEILING)
+        most = format_money(quote.cost_max, quote.currency, rounding=ROUND_CEILING)
         dated = f", prices of {quote.prices_dated.isoformat()}" if quote.prices_dated else ""
         cost = f"at most {most}{dated}"
     raise Refused(

@@ -10,6 +10,7 @@
     ├── RunBusy                   exit 3   another process drives this run
     ├── NotFinished               exit 3   time is up, the work goes on
     ├── Refused                   exit 4   over the cost limit, or not approved
+    │   └── CanaryFailed                   the sample failed, so the rest was not sent
     └── ProviderError                      a provider said no
         ├── AuthError                      key missing, wrong, or without the right
         ├── QuotaError                     back-pressure: try again later, nothing is wrong
@@ -26,6 +27,7 @@ from __future__ import annotations
 __all__ = [
     "AuthError",
     "BulkrateError",
+    "CanaryFailed",
     "ConfigError",
     "JobError",
     "LedgerError",
@@ -116,6 +118,12 @@ class Refused(BulkrateError):
 
     exit_code = 4
     default_code = "refused"
+
+
+class CanaryFailed(Refused):
+    """Too many rows of the canary failed through their own fault: the rest was not sent."""
+
+    default_code = "canary_failed"
 
 
 class ProviderError(BulkrateError):

@@ -40,6 +40,7 @@ def quote_pairs(quote: Quote, *, rejected: int = 0) -> list[tuple[str, str]]:
         pairs += [
             ("batch price", batch),
             ("live price", at_most(quote.live_max) + _saving(quote)),
+            *([("sent", f"one by one on the {quote.lane} lane")] if quote.lane != "batch" else []),
             ("prices of", f"{quote.prices_dated.isoformat()} ({quote.prices_source})"),
         ]
     # These two are said above already.
@@ -65,7 +66,7 @@ def question(quote: Quote) -> str:
     """What is asked before spending."""
     from bulkrate.pricing.money import format_money
 
-    if quote.batch_max is None:
+    if quote.cost_max is None:
         return f"Send {quote.rows:,} rows to {quote.provider} at a cost that has no known upper end?"
-    most = format_money(quote.batch_max, quote.currency, rounding=ROUND_CEILING)
+    most = format_money(quote.cost_max, quote.currency, rounding=ROUND_CEILING)
     return f"Send {quote.rows:,} rows to {quote.provider} for at most {most}?"

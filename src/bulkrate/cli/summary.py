@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 SHOWN_BATCHES = 10
 
 ADVICE = {
+    "bad_request": "the provider takes these rows for malformed: change them or the job, then run it again",
+    "refused": "the model or a filter declines these rows: change them or the prompt, then run it again",
     "truncated": "raise request.max_output_tokens in the job, then run it again",
     "too_long": "shorten these rows, or choose a model with a larger context window",
 }
@@ -102,16 +104,16 @@ def _cost(workspace: Workspace, run: RunRecord) -> list[tuple[str, str]]:
     billed = bill_of(workspace.ledger, run)
     if not billed.lines and run.state is not RunState.FINISHED:
         return []  # nothing was reported yet
-    if billed.batch is None:
+    if billed.cost is None:
         return [("cost", f"not known: no price for {', '.join(billed.unpriced)}")]
     dated = billed.lines[0].prices_dated if billed.lines else quote.prices_dated
     prices = "" if dated is None else f", prices of {dated.isoformat()}"
-    if quote.batch_max is None:
+    if quote.cost_max is None:
         quoted_at = "quoted without an upper end"
     else:
-        most = format_money(quote.batch_max, quote.currency, rounding=ROUND_CEILING)
+        most = format_money(quote.cost_max, quote.currency, rounding=ROUND_CEILING)
         quoted_at = f"quoted at most {most}"
-    cost = f"{format_money(billed.batch, billed.currency)} by the tokens reported ({quoted_at}{prices})"
+    cost = f"{format_money(billed.cost, billed.currency)} by the tokens reported ({quoted_at}{prices})"
     if not billed.live or not billed.saving:
         return [("cost", cost)]
     share = round(100 * billed.saving / billed.live)

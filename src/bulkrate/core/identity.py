@@ -8,6 +8,7 @@ an orphan's owner from a single result line.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -76,7 +77,7 @@ def parse_custom_id(text: str) -> RequestId | None:
     )
 
 
-def shard_digest(parts: list[bytes]) -> str:
+def shard_digest(parts: Iterable[bytes | memoryview]) -> str:
     """Hex digest of a shard's content (fingerprints in order, and its cap): equal shards, equal digest."""
     digest = blake2b(digest_size=16, person=b"bulkrate.shard.1")
     for part in parts:

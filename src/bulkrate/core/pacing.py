@@ -26,5 +26,6 @@ class Pacing:
     def retry_delay_s(self, failures: int, retry_after_s: float | None = None) -> float:
         """Seconds to wait after the n-th failure in a row; a provider's Retry-After wins if longer."""
         base_s = self.min_s if self.poll_s is None else self.poll_s
-        delay_s = min(base_s * 2.0 ** max(failures - 1, 0), max(self.max_s * 5, base_s))
+        doublings = min(max(failures - 1, 0), 30)  # a power of an outage of days is no float any more
+        delay_s = min(base_s * 2.0**doublings, max(self.max_s * 5, base_s))
         return max(delay_s, retry_after_s or 0.0)

@@ -6,19 +6,21 @@ the same shards with the same numbers and custom_ids.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+import sys
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from bulkrate.core.limits import Limits
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Packed:
     """A shard's content: row numbers in order, their bytes on the wire and their prompt tokens."""
 
-    rows: list[int] = field(default_factory=list)
-    size_bytes: int = 0
-    tokens: int = 0
+    rows: Sequence[int]
+    size_bytes: int
+    tokens: int
 
 
 def pack(
@@ -35,19 +37,22 @@ def pack(
     a bound gets a shard of its own: the check step has already rejected what could never be sent.
     """
     bound = max_tokens if max_tokens is not None else limits.queued_tokens
-    shard = Packed()
+    most_tokens = sys.maxsize if bound is None else bound
+    most_bytes, most_rows = limits.file_bytes, limits.requests
+    taken = array("Q")
+    shard_bytes = shard_tokens = 0
     for row, body_bytes, tokens in rows:
         size_bytes = body_bytes + envelope_bytes
-        full = (
-            len(shard.rows) >= limits.requests
-            or shard.size_bytes + size_bytes > limits.file_bytes
-            or (bound is not None and shard.tokens + tokens > bound)
-        )
-        if full and shard.rows:
-            yield shard
-            shard = Packed()
-        shard.rows.append(row)
-        shard.size_bytes += size_bytes
-        shard.tokens += tokens
-    if shard.rows:
-        yield shard
+        if taken and (
+            len(taken) >= most_rows
+            or shard_bytes + size_bytes > most_bytes
+            or shard_tokens + tokens > most_tokens
+        ):
+            yield Packed(taken, shard_bytes, shard_tokens)
+            taken = array("Q")
+            shard_bytes = shard_tokens = 0
+        taken.append(row)
+        shard_bytes += size_bytes
+        shard_tokens += tokens
+    if taken:
+        yield Packed(taken, shard_bytes, shard_tokens)

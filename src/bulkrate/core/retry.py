@@ -35,13 +35,22 @@ class RetryPolicy:
 
 
 def resend_reason(
-    error: ErrorClass, *, attempts: int, sent_for: SendReason, capped: bool, policy: RetryPolicy
+    error: ErrorClass,
+    *,
+    attempts: int,
+    sent_for: SendReason,
+    capped: bool,
+    policy: RetryPolicy,
+    rescuing: bool = False,
 ) -> SendReason | None:
     """Why to send the row again, or None to give it up.
 
     `attempts` counts the one that just failed, `sent_for` is why that one was sent, `capped` whether it had
-    an output cap that can be raised.
+    an output cap that can be raised. With `rescuing`, the batch was cancelled for the deadline's sake: a row
+    that had not had its turn has used up no attempt.
     """
+    if rescuing and error is ErrorClass.CANCELLED:
+        return SendReason.RESCUE
     if attempts >= policy.attempts:
         return None
     if error in PASSING:
@@ -67,5 +76,7 @@ def reason_for_pending(error: ErrorClass | None) -> SendReason:
             return SendReason.LARGER_CAP
         case ErrorClass.INVALID_OUTPUT:
             return SendReason.REPAIR
+        case ErrorClass.CANCELLED:
+            return SendReason.RESCUE
         case _:
             return SendReason.RESEND

@@ -32,6 +32,9 @@ class RowState(IntEnum):
     ALIAS = 4  # answered by another row of the run; resolved when that row is
 
 
+_STATES = bytes(RowState)
+
+
 @dataclass(frozen=True, slots=True)
 class Balance:
     """rows = succeeded + failed + rejected + pending, after every event."""
@@ -70,6 +73,11 @@ class Vector:
     def __len__(self) -> int:
         return len(self.states)
 
+    @property
+    def untouched(self) -> bool:
+        """Whether all rows are pending and none was ever sent."""
+        return self.states.count(0) == self.errors.count(0) == len(self)
+
     def reject(self, row: int) -> None:
         """The row is never sent."""
         self.states[row] = RowState.REJECTED
@@ -88,10 +96,14 @@ class Vector:
         return True
 
     def miss(self, row: int, shard: int, error: ErrorClass, *, final: bool) -> bool:
-        """Record a failed attempt; `final` ends the row. An answered row is never taken back."""
+        """Record a failed attempt; `final` ends the row. An answered row is never taken back.
+
+        A row that was given up stays so whatever comes late: only `reopen` sends it again.
+        """
         if self.states[row] in (RowState.SUCCEEDED, RowState.REJECTED):
             return False
-        self.states[row] = RowState.FAILED if final else RowState.PENDING
+        ended = final or self.states[row] == RowState.FAILED
+        self.states[row] = RowState.FAILED if ended else RowState.PENDING
         self.errors[row] = ERROR_CODES[error]
         self.shards[row] = shard
         return True
@@ -144,6 +156,8 @@ class Vector:
             raise ValueError("not a resolution vector of version 1")
         vector = cls(0)
         body = blob[_HEADER_BYTES:]
+        if body[:rows].translate(None, _STATES):
+            raise ValueError("a damaged resolution vector: a row in no known state")
         vector.states = bytearray(body[:rows])
         vector.errors = bytearray(body[rows : 2 * rows])
         vector.attempts = bytearray(body[2 * rows : 3 * rows])

@@ -5,11 +5,11 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any, Protocol, overload
 
 from bulkrate.core.problem import Problem
 
-__all__ = ["Block", "BlockBuilder", "Places", "Problem"]
+__all__ = ["Block", "BlockBuilder", "Places", "Portion", "Problem"]
 
 
 class Places(Sequence[str]):
@@ -76,6 +76,17 @@ class Block:
         return len(self.rows)
 
 
+class Portion(Protocol):
+    """Consecutive rows that are read but perhaps not parsed yet: what is cheap to hand to another process.
+
+    A portion can be pickled.
+    """
+
+    def blocks(self, size: int) -> Iterator[Block]:
+        """Its rows, in blocks of `size` (the last one smaller)."""
+        ...
+
+
 class BlockBuilder:
     """Collects rows into blocks of exactly `size` rows, across the files of a source.
 
@@ -85,13 +96,14 @@ class BlockBuilder:
 
     __slots__ = ("_breaks", "_first", "problems", "rows", "size")
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, first: int = 0) -> None:
+        """`first`: number of the first row to come."""
         if size < 1:
             raise ValueError("a block has at least one row")
         self.size = size
         self.rows: list[dict[str, Any] | None] = []
         self.problems: dict[int, Problem] = {}
-        self._first = 0
+        self._first = first
         self._breaks: list[tuple[int, str, int]] = []
 
     @property

@@ -27,7 +27,8 @@ __all__ = [
     "whole_lines",
 ]
 
-CHUNK_BYTES = 1 << 20
+# Small enough for the allocator to reuse and the processor to cache: 1 MB costs a fifth more of all reading.
+CHUNK_BYTES = 1 << 17
 MAX_LINE_BYTES = 64 << 20
 # Fed to the zstd decoder in one go. It cannot be told to stop after so much output, and a hostile
 # frame grows by up to 32,000 times: 2 kB in keep its worst output near 64 MB.

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from bulkrate.datasets.block import Block, BlockBuilder, Problem
 from bulkrate.datasets.byte_stream import CHUNK_BYTES, MAX_LINE_BYTES, chunks, digest, whole_lines
 
-__all__ = ["MAX_DEPTH", "JsonlSource", "explain", "limits"]
+__all__ = ["MAX_DEPTH", "JsonlSource", "UnparsedLines", "explain", "limits"]
 
 MAX_DEPTH = 200
 """Levels of nesting a row may have: request bodies nest a few more, and orjson writes 254."""
@@ -56,31 +57,103 @@ class JsonlSource:
     def blocks(self, size: int = 10_000) -> Iterator[Block]:
         """Blocks of `size` rows (the last one smaller)."""
         build = BlockBuilder(size)
+        for piece in self._pieces():
+            yield from _parsed(piece, build)
+        if build.rows:
+            yield build.take()
+
+    def portions(self, size: int) -> Iterator[UnparsedLines]:
+        """Portions of `size` rows (the last one smaller), cut at line ends and not parsed."""
+        held = UnparsedLines(0)
+        for piece in self._pieces():
+            rest: _Piece | None = piece
+            while rest is not None:
+                rest = held.take(rest, size)
+                if held.rows == size:
+                    yield held
+                    held = UnparsedLines(held.first + size)
+        if held.rows:
+            yield held
+
+    def _pieces(self) -> Iterator[_Piece]:
         for path, name in zip(self.files, self._names, strict=True):
-            prefix = f"{name}:"
             number = 1
-            for piece in whole_lines(chunks(path, self._chunk_bytes), self._max_line_bytes):
-                build.place(prefix, number)
-                if isinstance(piece, Problem):
-                    build.reject(piece)
+            for text in whole_lines(chunks(path, self._chunk_bytes), self._max_line_bytes):
+                if isinstance(text, Problem):
+                    yield _Piece(f"{name}:", number, text)
                     number += 1
-                    if build.full:
-                        yield build.take()
                     continue
-                lines = piece.split(b"\n")
+                lines = text.split(b"\n")
                 if not lines[-1]:
                     lines.pop()
                 if number == 1:
                     lines[0] = lines[0].removeprefix(_BOM)
-                done = 0
-                while done < len(lines):
-                    part = lines[done : done + build.room]
-                    _read(part, build, prefix, number)
-                    done += len(part)
-                    number += len(part)
-                    if build.full:
-                        yield build.take()
+                yield _Piece(f"{name}:", number, lines)
+                number += len(lines)
+
+
+class _Piece(NamedTuple):
+    """Lines as they are in a file, or the problem of one; the first is line `number`."""
+
+    prefix: str
+    number: int
+    lines: list[bytes] | Problem
+
+
+@dataclass(slots=True)
+class UnparsedLines:
+    """The lines of some rows: a `Portion` that costs a copy of its bytes to hand over."""
+
+    first: int
+    rows: int = 0
+    pieces: list[_Piece] = field(default_factory=list)
+
+    def take(self, piece: _Piece, most: int) -> _Piece | None:
+        """Add the rows of `piece` until there are `most`; returns what is left of it."""
+        lines = piece.lines
+        if isinstance(lines, Problem):
+            self.pieces.append(piece)
+            self.rows += 1
+            return None
+        blank = [index for index, line in enumerate(lines) if not line.strip(_SPACE)]
+        cut = most - self.rows
+        for index in blank:
+            if index >= cut:
+                break
+            cut += 1
+        if cut >= len(lines):
+            self.pieces.append(piece)
+            self.rows += len(lines) - len(blank)
+            return None
+        self.pieces.append(piece._replace(lines=lines[:cut]))
+        self.rows = most
+        return piece._replace(number=piece.number + cut, lines=lines[cut:])
+
+    def blocks(self, size: int) -> Iterator[Block]:
+        """The rows, parsed, in blocks of `size` (the last one smaller)."""
+        build = BlockBuilder(size, self.first)
+        for piece in self.pieces:
+            yield from _parsed(piece, build)
         if build.rows:
+            yield build.take()
+
+
+def _parsed(piece: _Piece, build: BlockBuilder) -> Iterator[Block]:
+    """Add the rows of `piece`; yields the blocks that become full."""
+    prefix, number, lines = piece
+    build.place(prefix, number)
+    if isinstance(lines, Problem):
+        build.reject(lines)
+        if build.full:
+            yield build.take()
+        return
+    done = 0
+    while done < len(lines):
+        part = lines[done : done + build.room]
+        _read(part, build, prefix, number)
+        done += len(part)
+        number += len(part)
+        if build.full:
             yield build.take()
 
 

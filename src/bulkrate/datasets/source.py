@@ -7,14 +7,26 @@ import difflib
 import glob
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Protocol
 
-from bulkrate.datasets.block import Block, Problem
+from bulkrate.datasets.block import Block, Portion, Problem
 from bulkrate.datasets.byte_stream import BrokenStreamError, check_magic, chunks, compression_of
 from bulkrate.errors import SourceError
 
-__all__ = ["Block", "Problem", "Source", "SourceError", "check_columns", "open_source"]
+__all__ = [
+    "Block",
+    "Portion",
+    "Problem",
+    "Source",
+    "SourceError",
+    "check_columns",
+    "open_source",
+    "portions",
+    "portions_on_the_way",
+]
 
 
 class Source(Protocol):
@@ -40,6 +52,42 @@ class Source(Protocol):
     def snapshot(self) -> str:
         """Hex digest of the bytes of all files, in order."""
         ...
+
+
+PORTION_BLOCK_ROWS = 500
+
+
+@dataclass(slots=True)
+class ParsedPortion:
+    """Rows that had to be parsed to find out where they end."""
+
+    parsed: Iterable[Block]
+
+    def blocks(self, size: int) -> Iterator[Block]:
+        """The blocks as they are, of PORTION_BLOCK_ROWS: `size` is a wish."""
+        return iter(self.parsed)
+
+
+def portions(source: Source, size: int) -> Iterator[Portion]:
+    """All rows, in portions of `size` (a multiple of PORTION_BLOCK_ROWS; the last one smaller).
+
+    For handing over: formats whose rows can be told apart without being parsed leave that to whoever gets
+    a portion.
+    """
+    unparsed = getattr(source, "portions", None)
+    if unparsed is not None:
+        yield from unparsed(size)
+        return
+    blocks = source.blocks(PORTION_BLOCK_ROWS)
+    while held := list(islice(blocks, size // PORTION_BLOCK_ROWS)):
+        yield ParsedPortion(held)
+
+
+def portions_on_the_way(source: Source, size: int) -> Iterator[Portion]:
+    """The same for use in this process, one after the other: rows are parsed as they are asked for."""
+    blocks = source.blocks(PORTION_BLOCK_ROWS)
+    for first in blocks:
+        yield ParsedPortion(chain([first], islice(blocks, size // PORTION_BLOCK_ROWS - 1)))
 
 
 _READERS = {

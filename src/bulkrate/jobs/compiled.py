@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from minijinja import Environment, TemplateError
 
 URLS = ("https:", "data:")
+# A column and nothing else, without Jinja's signs for eating white space.
+_BARE_COLUMN = re.compile(r"\{\{[ \t\n]*([A-Za-z_][A-Za-z0-9_]*)[ \t\n]*\}\}")
 # What makes a template fail for every row alike.
 _HOPELESS = {"UnknownFilter", "UnknownTest", "UnknownFunction", "TemplateNotFound"}
 
@@ -35,11 +37,30 @@ class Text:
 
 @dataclass(slots=True)
 class Slot:
-    """A string that differs from row to row."""
+    """A string that differs from row to row.
+
+    `plain`: the template as literals and column names in turn, when it is text with columns in it and
+    nothing more. For texts and integers a join does what the template engine does, in a tenth of the time.
+    """
 
     text: Text
     name: str
     reads: Reads
+    plain: list[str] | None = None
+
+    def joined(self, row: Mapping[str, Any]) -> str | None:
+        """The rendered text of a `plain` slot; None: the engine has to look at this row."""
+        assert self.plain is not None
+        parts = self.plain.copy()
+        for place in range(1, len(parts), 2):
+            value = row.get(parts[place])
+            if type(value) is str:
+                parts[place] = value
+            elif type(value) is int:
+                parts[place] = str(value)
+            else:
+                return None
+        return "".join(parts)
 
 
 @dataclass(slots=True)
@@ -85,7 +106,7 @@ def compile_templates(job: Job, spec: RequestSpec) -> Compiled:
             compiled.environment.add_template(name, text.source)
             reads = columns_of(text.source, compiled.environment)
             if reads.anything:
-                slot = Slot(text, name, reads)
+                slot = Slot(text, name, reads, _plain(text.source, reads))
                 _probe(slot, compiled.environment)
                 compiled.slots.append(slot)
             else:
@@ -97,6 +118,16 @@ def compile_templates(job: Job, spec: RequestSpec) -> Compiled:
     if not compiled.defects:
         compiled.defects = list(_constant_defects(spec, compiled, document))
     return compiled
+
+
+def _plain(source: str, reads: Reads) -> list[str] | None:
+    """Literals and column names in turn, when the template is nothing more."""
+    pieces = _BARE_COLUMN.split(source)
+    literals, names = pieces[0::2], pieces[1::2]
+    more = any(mark in literal for literal in literals for mark in ("{{", "}}", "{%", "{#"))
+    if more or reads.row_columns or reads.whole_row or set(names) != set(reads.columns):
+        return None
+    return pieces
 
 
 def _probe(slot: Slot, environment: Environment) -> None:

@@ -63,24 +63,12 @@ class RowTemplate:
         """The hole values of a row, or why it cannot be sent."""
         values: list[str] = []
         for slot in self._slots:
-            context: dict[str, Any] = {}
-            nulls: Nulls | None = None
-            try:
-                for column in slot.reads.columns:
-                    value = row.get(column)
-                    if type(value) in _PLAIN:
-                        context[column] = value
-                    elif value is not None or column in row:
-                        nulls = nulls or Nulls()
-                        context[column] = nulls.guard(value, column)
-                if slot.reads.whole_row or slot.reads.row_columns:
-                    nulls = nulls or Nulls()
-                    context[ROW] = _row_as_value(slot.reads, row, nulls)
-                text = self._render(slot.name, **context)
-            except Exception as error:
-                return _problem(error, slot, nulls, row)
-            if nulls is not None and nulls.written:
-                return _null_problem(slot, nulls)
+            text = None if slot.plain is None else slot.joined(row)
+            if text is None:
+                rendered = self._rendered(slot, row)
+                if isinstance(rendered, Problem):
+                    return rendered
+                text = rendered
             if has_hole(text):
                 return _MARKS
             values.append(text)
@@ -92,6 +80,27 @@ class RowTemplate:
                 where = written(self._slots[number].text.place)
                 return Problem("bad_url", f"{where} is not an https: or data: URL")
         return values
+
+    def _rendered(self, slot: Slot, row: Mapping[str, Any]) -> str | Problem:
+        context: dict[str, Any] = {}
+        nulls: Nulls | None = None
+        try:
+            for column in slot.reads.columns:
+                value = row.get(column)
+                if type(value) in _PLAIN:
+                    context[column] = value
+                elif value is not None or column in row:
+                    nulls = nulls or Nulls()
+                    context[column] = nulls.guard(value, column)
+            if slot.reads.whole_row or slot.reads.row_columns:
+                nulls = nulls or Nulls()
+                context[ROW] = _row_as_value(slot.reads, row, nulls)
+            text: str = self._render(slot.name, **context)
+        except Exception as error:
+            return _problem(error, slot, nulls, row)
+        if nulls is not None and nulls.written:
+            return _null_problem(slot, nulls)
+        return text
 
     def texts(self, values: Sequence[str]) -> list[tuple[str, str]]:
         """(role, text) of each turn of the chat, for counting tokens."""

@@ -7,12 +7,12 @@ is decided by `check`, from digests that are set aside in bucket files.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from bulkrate.compute.workers import ordered_map
 from bulkrate.core.vector import Vector
-from bulkrate.datasets.source import Portion, Source, portions
+from bulkrate.datasets.source import Source, portions, portions_on_the_way
 from bulkrate.pipeline.digests import DigestBuckets
 from bulkrate.pipeline.partition import PartitionAssembler
 
@@ -42,7 +42,8 @@ def assemble(
     """
     vectors: list[Vector] = []
     total = 0
-    for done in ordered_map(assembler, enumerate(portions(source, PARTITION_ROWS)), workers=workers):
+    cut = portions if workers > 1 else portions_on_the_way
+    for done in ordered_map(assembler, enumerate(cut(source, PARTITION_ROWS)), workers=workers):
         vector = Vector(done.rows)
         for index in done.rejected:
             vector.reject(index)

@@ -13,7 +13,7 @@ from typing import Any
 
 from bulkrate.core.vector import RowState, Vector
 from bulkrate.ledger.ledger import Ledger
-from bulkrate.pipeline.digests import DigestBuckets
+from bulkrate.pipeline.digests import DigestBuckets, records, scattered
 from bulkrate.pipeline.outcomes import REUSED, OutcomeReader
 from bulkrate.pipeline.run_folder import OUTCOME_SCHEMA, Partitions, RunFolder, write_outcomes
 
@@ -49,9 +49,9 @@ def find_aliases(
 ) -> int:
     """Make every pending row with the fingerprint of an earlier pending row its alias; returns how many."""
     pairs: list[tuple[int, int]] = []
-    for records in fingerprints.buckets():
+    for bucket in fingerprints.crowded():
         leaders: dict[bytes, int] = {}
-        for digest, row in records:
+        for digest, row in bucket:
             partition, index = partitions.of(row)
             if vectors[partition].states[index] != RowState.PENDING:
                 continue
@@ -87,9 +87,9 @@ def take_over(
         matches: dict[int, list[tuple[int, int]]] = {}
         for asked, answered in zip(wanted.buckets(), known.buckets(), strict=True):
             answers: dict[bytes, int] = {}
-            for digest, packed in answered:
+            for digest, packed in records(answered):
                 answers.setdefault(digest, packed)  # the newest run comes first
-            for digest, row in asked:
+            for digest, row in records(asked):
                 packed = answers.get(digest, -1)
                 if packed >= 0:
                     matches.setdefault(packed >> _RUN_SHIFT, []).append((packed & _ROW_MASK, row))
@@ -112,10 +112,13 @@ def _scatter(
 ) -> None:
     table = folder.manifest(partition, ["row", "key_digest", "fingerprint"])
     rows, keys, prints = (column.to_pylist() for column in table.columns)
-    for index in indexes:
-        if prints[index] is not None:
-            digest = blake2b(keys[index] + prints[index], digest_size=16).digest()
-            buckets.add(digest, mark | rows[index])
+    buckets.add(
+        scattered(
+            (blake2b(keys[index] + prints[index], digest_size=16).digest(), mark | rows[index])
+            for index in indexes
+            if prints[index] is not None
+        )
+    )
 
 
 def _copy(run: EarlierRun, ledger: Ledger, new_rows: dict[int, int], columns: dict[str, list[Any]]) -> None:

@@ -16,6 +16,7 @@ import orjson
 import zstandard
 
 from bulkrate.core.answer import Check, checker
+from bulkrate.core.lanes import Lane
 from bulkrate.core.outcome import ErrorClass, Outcome
 from bulkrate.core.reconcile import BatchEnd, Reconciliation
 from bulkrate.core.retry import resend_reason
@@ -40,6 +41,7 @@ _PASSING_CODES = frozenset({"server_error", "internal_error", "internal_server_e
 async def land(context: RunContext, shard: ShardRecord) -> None:
     """Download the batch's result files, whole and synced, before anything reads them."""
     batch = batch_of(context, shard)
+    assert batch is not None
     try:
         for kind, file_id in orjson.loads(batch.results_json):
             signal("download.before")
@@ -59,8 +61,10 @@ async def land(context: RunContext, shard: ShardRecord) -> None:
     context.failures.pop(shard.number, None)
 
 
-def batch_of(context: RunContext, shard: ShardRecord) -> BatchRecord:
-    """The batch a shard was submitted as."""
+def batch_of(context: RunContext, shard: ShardRecord) -> BatchRecord | None:
+    """The batch a shard was submitted as; None for one whose requests were sent one by one."""
+    if shard.batch_id is None:
+        return None
     for batch in context.ledger.batches(shard.run):
         if batch.id == shard.batch_id:
             return batch
@@ -91,7 +95,7 @@ class Decoded:
     unreadable: int
 
 
-def decode(context: RunContext, shard: ShardRecord, batch: BatchRecord) -> Decoded:
+def decode(context: RunContext, shard: ShardRecord, batch: BatchRecord | None) -> Decoded:
     """Reconcile the landed lines of a shard with what was sent. Pure apart from reading the files."""
     found = Reconciliation(shard.run, shard.number, shard.requests)
     check = checker(context.output)
@@ -125,9 +129,9 @@ def _checked(outcome: Outcome, check: Check) -> Outcome:
     )
 
 
-def _spare_the_innocent(outcomes: list[Outcome], batch: BatchRecord) -> None:
+def _spare_the_innocent(outcomes: list[Outcome], batch: BatchRecord | None) -> None:
     """Send again what did nothing wrong: a refused batch may name the lines at fault, or blame the server."""
-    problems = orjson.loads(batch.problems_json) if batch.problems_json else []
+    problems = orjson.loads(batch.problems_json) if batch and batch.problems_json else []
     named = {line: f"{code}: {message}" for code, message, line in problems if line}
     passing = all(code in _PASSING_CODES for code, _, _ in problems)
     if not named and not passing:
@@ -150,7 +154,7 @@ def collect(context: RunContext, shard: ShardRecord, *, cancelling: bool) -> Non
     vectors: dict[int, Vector] = {}
     apply_outcomes(context, shard, decoded.outcomes, vectors, cancelling=cancelling)
     settle(context, vectors)
-    usage = usage_records(shard, decoded.outcomes, batch)
+    usage = usage_records(shard, decoded.outcomes, batch, context.lane_of(shard))
     oddities = {
         name: count for name in ("strangers", "repeats", "unreadable") if (count := getattr(decoded, name))
     }
@@ -209,6 +213,7 @@ def apply_outcomes(
             sent_for=shard.reason,
             capped=context.base_cap is not None,
             policy=context.policy,
+            rescuing=context.rescue is not None and not cancelling,
         )
         vector.miss(index, shard.number, outcome.error, final=again is None or cancelling)
 
@@ -232,7 +237,9 @@ def settle(context: RunContext, vectors: dict[int, Vector]) -> None:
             settle_alias(vector, index, vectors[leader_partition], leader_index)
 
 
-def usage_records(shard: ShardRecord, outcomes: list[Outcome], batch: BatchRecord) -> list[UsageRecord]:
+def usage_records(
+    shard: ShardRecord, outcomes: list[Outcome], batch: BatchRecord | None, lane: Lane
+) -> list[UsageRecord]:
     """What the shard used, by model and end; the provider's control total beyond the rows apart."""
     used: dict[tuple[str, str], Usage] = {}
     counts: Counter[tuple[str, str]] = Counter()
@@ -245,6 +252,7 @@ def usage_records(shard: ShardRecord, outcomes: list[Outcome], batch: BatchRecor
             run=shard.run,
             shard=shard.number,
             model=model,
+            lane=str(lane),
             reason=shard.reason,
             error=error,
             requests=counts[(model, error)],
@@ -252,13 +260,14 @@ def usage_records(shard: ShardRecord, outcomes: list[Outcome], batch: BatchRecor
         )
         for (model, error), usage in used.items()
     ]
-    rest = _unattributed(batch.usage, list(used.values()))
+    rest = _unattributed(batch.usage if batch else None, list(used.values()))
     if rest:
         records.append(
             UsageRecord(
                 run=shard.run,
                 shard=shard.number,
                 model="",
+                lane=str(lane),
                 reason=shard.reason,
                 error="unattributed",
                 requests=0,

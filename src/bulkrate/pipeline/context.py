@@ -6,14 +6,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import anyio
 
+from bulkrate.core.lanes import Lane
 from bulkrate.core.limits import Limits
 from bulkrate.core.pacing import Pacing
 from bulkrate.core.request import Output
-from bulkrate.core.retry import RetryPolicy
+from bulkrate.core.retry import RetryPolicy, SendReason
+from bulkrate.core.throttle import Throttle
+from bulkrate.jobs.spec import CanarySpec
 from bulkrate.ledger.ledger import Ledger
 from bulkrate.ledger.records import BatchRecord, ShardRecord
 from bulkrate.pipeline.clock import Clock
@@ -36,6 +40,7 @@ class RunContext:
 
     run: str
     provider: str
+    model: str
     ledger: Ledger
     folder: RunFolder
     partitions: Partitions
@@ -51,12 +56,27 @@ class RunContext:
     epoch: int
     lease_s: float
     leased_at: datetime
+    lane: Lane = Lane.BATCH
+    rescue: Lane | None = None
+    deadline_at: datetime | None = None
+    max_cost: Decimal | None = None
+    canary: CanarySpec | None = None
+    canary_passed: bool = False
+    rescuing: bool = False
+    said: set[str] = field(default_factory=set)
+    throttle: Throttle = field(default_factory=Throttle)
     orphans: dict[tuple[int, str], BatchStatus] | None = None
     looking: anyio.Lock = field(default_factory=anyio.Lock)
     wake: dict[int, datetime] = field(default_factory=dict)
     failures: dict[int, int] = field(default_factory=dict)
     cancel_asked: set[int] = field(default_factory=set)
     on_change: Callable[[], None] = lambda: None
+
+    def lane_of(self, shard: ShardRecord) -> Lane:
+        """The lane a shard travels on: the job's, or the rescue's for rows that were taken off a batch."""
+        if shard.reason is SendReason.RESCUE and self.rescue is not None:
+            return self.rescue
+        return self.lane
 
     @contextmanager
     def transaction(self, name: str) -> Iterator[Transaction]:

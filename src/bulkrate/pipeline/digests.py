@@ -39,9 +39,9 @@ class DigestBuckets:
 
     def add(self, records: Sequence[bytes]) -> None:
         """Set scattered records aside, behind those that came before."""
-        for bucket, (pending, more) in enumerate(zip(self._pending, records, strict=True)):
-            pending += more
-            if len(pending) >= _FLUSH_BYTES:
+        for bucket, more in enumerate(records):
+            self._pending[bucket] += more
+            if len(self._pending[bucket]) >= _FLUSH_BYTES:
                 self._flush(bucket)
 
     def _flush(self, bucket: int) -> None:
@@ -82,4 +82,4 @@ class DigestBuckets:
 
 def records(data: bytes) -> Iterator[tuple[bytes, int]]:
     """The (digest, row) records of a bucket."""
-    return _RECORD.iter_unpack(data)  # type: ignore[return-value]
+    return _RECORD.iter_unpack(data)

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 
 import anyio
 
+from bulkrate.core.lanes import Lane
 from bulkrate.core.run_states import RunEvent, RunState
 from bulkrate.core.shard_states import (
     INTERRUPTED,
@@ -25,9 +26,12 @@ from bulkrate.core.vector import RowState
 from bulkrate.errors import LedgerError
 from bulkrate.ledger.records import RunRecord, ShardRecord
 from bulkrate.pipeline.adopt import adopt
+from bulkrate.pipeline.canary import canary_out
 from bulkrate.pipeline.collect import collect, land, settle
 from bulkrate.pipeline.context import RunContext
 from bulkrate.pipeline.poll import poll
+from bulkrate.pipeline.rescue import must_rescue, rows_left, unsent
+from bulkrate.pipeline.send import land_answers, send
 from bulkrate.pipeline.submit import create, fence, find, supersede, upload, withdraw
 
 # Another process may cancel the run in the ledger: look at least this often.
@@ -80,6 +84,11 @@ async def turn(context: RunContext, run: RunRecord) -> datetime | None:
     if all(shard.state in SHARD_TABLE.final for shard in shards.values()):
         _pack_or_settle(context, run, shards)
         return None
+    if must_rescue(context, rows_left(context, shards)):
+        for shard in filter(unsent, shards.values()):
+            if context.lane_of(shard) is Lane.BATCH:
+                withdraw(context, shard)
+                return None
     now = context.clock.now()
     situation = Situation(
         now=now,
@@ -87,6 +96,7 @@ async def turn(context: RunContext, run: RunRecord) -> datetime | None:
         queued_tokens=run.queued_tokens or context.limits.queued_tokens,
         batches_in_flight=context.limits.batches_in_flight,
         cancelling=run.state is RunState.CANCELLING,
+        only=None if run.state is RunState.CANCELLING else canary_out(context, shards),
     )
     steps = next_steps([_view(context, shard) for shard in shards.values()], situation)
     due = [step for step in steps if step.at <= now]
@@ -121,6 +131,8 @@ async def _perform_all(
 
 async def _perform(context: RunContext, step: Step, shard: ShardRecord, situation: Situation) -> None:
     match step.effect:
+        case Effect.SEND:
+            await send(context, shard, cancelling=situation.cancelling)
         case Effect.UPLOAD:
             if not await adopt(context, shard):
                 await upload(context, shard)
@@ -131,7 +143,9 @@ async def _perform(context: RunContext, step: Step, shard: ShardRecord, situatio
         case Effect.FENCE:
             await fence(context, shard)
         case Effect.POLL:
-            await poll(context, shard, cancelling=situation.cancelling)
+            await poll(context, shard, cancelling=situation.cancelling or context.rescuing)
+        case Effect.LAND if context.lane_of(shard) is not Lane.BATCH:
+            land_answers(context, shard)
         case Effect.LAND:
             await land(context, shard)
         case Effect.COLLECT:
@@ -148,6 +162,7 @@ def _view(context: RunContext, shard: ShardRecord) -> ShardView:
         state=shard.state,
         tokens=shard.tokens,
         requests=shard.requests,
+        lane=context.lane_of(shard),
         not_before_at=context.wake.get(shard.number),
         create_began_at=shard.create_began_at,
         looked_at=shard.looked_at,
@@ -163,6 +178,7 @@ def _pack_or_settle(context: RunContext, run: RunRecord, shards: dict[int, Shard
         pending,
         first_number=max(shards, default=-1) + 1,
         max_tokens=run.queued_tokens or context.limits.queued_tokens,
+        rescue=must_rescue(context, context.ledger.balance(context.run).pending),
     )
     if again:
         with context.transaction("resend") as tx:

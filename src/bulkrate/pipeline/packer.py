@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from itertools import chain, groupby
 
 from bulkrate.core.identity import shard_digest
 from bulkrate.core.limits import Limits
@@ -11,16 +12,7 @@ from bulkrate.core.packing import Packed, pack
 from bulkrate.core.retry import SendReason, larger_cap, reason_for_pending
 from bulkrate.core.vector import RowState, Vector
 from bulkrate.ledger.records import ShardRecord
-from bulkrate.pipeline.run_folder import Partitions, RunFolder
-
-
-@dataclass(frozen=True, slots=True)
-class Sizes:
-    """A row's weight: body bytes, prompt tokens, and its fingerprint for the shard's digest."""
-
-    body_bytes: int
-    tokens: int
-    fingerprint: bytes
+from bulkrate.pipeline.run_folder import Partitions, RunFolder, digests, numbers
 
 
 class Packer:
@@ -44,20 +36,40 @@ class Packer:
         self._base_cap = base_cap
 
     def pending(
-        self, vectors: Iterable[tuple[int, Vector]], *, first_number: int, max_tokens: int | None
+        self,
+        vectors: Iterable[tuple[int, Vector]],
+        *,
+        first_number: int,
+        max_tokens: int | None,
+        canary_rows: int = 0,
+        rescue: bool = False,
     ) -> list[ShardRecord]:
-        """Shards for all pending rows, one family per reason to send."""
-        groups: dict[SendReason, list[int]] = {}
+        """Shards for all pending rows, one family per reason to send.
+
+        `canary_rows` puts that many rows of the first sending, spread evenly, into a first shard of their
+        own; `rescue` sends everything but larger caps and repairs on the faster lane.
+        """
+        groups = {reason: array("Q") for reason in SendReason}
         for number, vector in vectors:
             first = self._partitions.first(number)
+            if vector.untouched:
+                groups[SendReason.FIRST].extend(range(first, first + len(vector)))
+                continue
             for index in vector.rows_in(RowState.PENDING):
-                reason = reason_for_pending(vector.error_of(index))
-                groups.setdefault(reason, []).append(first + index)
+                groups[reason_for_pending(vector.error_of(index))].append(first + index)
+        if rescue:
+            late = [*groups[SendReason.FIRST], *groups[SendReason.RESEND], *groups[SendReason.RESCUE]]
+            groups[SendReason.RESCUE] = array("Q", sorted(late))
+            groups[SendReason.FIRST] = groups[SendReason.RESEND] = array("Q")
+        families = [(reason, groups[reason]) for reason in SendReason]
+        if canary_rows and first_number == 0 and len(groups[SendReason.FIRST]) > canary_rows:
+            sample, rest = spread(groups[SendReason.FIRST], canary_rows)
+            families[:1] = [(SendReason.FIRST, sample), (SendReason.FIRST, rest)]
         shards: list[ShardRecord] = []
-        for reason in SendReason:
+        for reason, rows in families:
             cap = larger_cap(self._base_cap) if reason is SendReason.LARGER_CAP and self._base_cap else None
             shards += self.rows(
-                groups.get(reason, []),
+                rows,
                 reason=reason,
                 cap=cap,
                 first_number=first_number + len(shards),
@@ -75,24 +87,13 @@ class Packer:
         max_tokens: int | None,
     ) -> list[ShardRecord]:
         """Shards for these rows (ascending)."""
-        fingerprints: dict[int, bytes] = {}
+        packed = pack(
+            self._weigh(rows), self._limits, envelope_bytes=self._envelope_bytes, max_tokens=max_tokens
+        )
+        return [self._shard(shard, first_number + number, reason, cap) for number, shard in enumerate(packed)]
 
-        def weighed() -> Iterator[tuple[int, int, int]]:
-            for row, sizes in self._weigh(rows):
-                fingerprints[row] = sizes.fingerprint
-                yield row, sizes.body_bytes, sizes.tokens
-
-        packed = pack(weighed(), self._limits, envelope_bytes=self._envelope_bytes, max_tokens=max_tokens)
-        return [
-            self._shard(shard, first_number + number, reason, cap, fingerprints)
-            for number, shard in enumerate(packed)
-        ]
-
-    def _shard(
-        self, packed: Packed, number: int, reason: SendReason, cap: int | None, prints: dict[int, bytes]
-    ) -> ShardRecord:
+    def _shard(self, packed: Packed, number: int, reason: SendReason, cap: int | None) -> ShardRecord:
         self._folder.write_rows(number, packed.rows)
-        digest = shard_digest([prints.pop(row) for row in packed.rows] + [str(cap or "").encode()])
         return ShardRecord(
             run=self._run,
             number=number,
@@ -100,16 +101,35 @@ class Packer:
             requests=len(packed.rows),
             size_bytes=packed.size_bytes,
             tokens=packed.tokens,
-            digest=digest,
+            digest=shard_digest(chain(self._fingerprints(packed.rows), [str(cap or "").encode()])),
             max_output_tokens=cap,
         )
 
-    def _weigh(self, rows: Iterable[int]) -> Iterator[tuple[int, Sizes]]:
-        loaded, columns = -1, ([], [], [])  # type: tuple[int, tuple[list[int], list[int], list[bytes]]]
-        for row in rows:
-            partition, index = self._partitions.of(row)
-            if partition != loaded:
-                table = self._folder.manifest(partition, ["body_bytes", "tokens", "fingerprint"])
-                sizes, tokens, prints = (column.to_pylist() for column in table.columns)
-                loaded, columns = partition, (sizes, tokens, prints)
-            yield row, Sizes(columns[0][index], columns[1][index], columns[2][index])
+    def _fingerprints(self, rows: Iterable[int]) -> Iterator[memoryview]:
+        for partition, indexes in self._by_partition(rows):
+            prints = digests(self._folder.manifest(partition, ["fingerprint"]), "fingerprint")
+            if len(indexes) == indexes[-1] - indexes[0] + 1:
+                yield prints[16 * indexes[0] : 16 * (indexes[-1] + 1)]
+            else:
+                yield from (prints[16 * index : 16 * index + 16] for index in indexes)
+
+    def _weigh(self, rows: Iterable[int]) -> Iterator[tuple[int, int, int]]:
+        for partition, indexes in self._by_partition(rows):
+            table = self._folder.manifest(partition, ["body_bytes", "tokens"])
+            sizes, tokens = numbers(table, "body_bytes"), numbers(table, "tokens")
+            first = self._partitions.first(partition)
+            yield from ((first + index, sizes[index], tokens[index]) for index in indexes)
+
+    def _by_partition(self, rows: Iterable[int]) -> Iterator[tuple[int, list[int]]]:
+        """Ascending rows as (partition, indexes in it)."""
+        size = self._partitions.size
+        for partition, group in groupby(rows, key=lambda row: row // size):
+            first = self._partitions.first(partition)
+            yield partition, [row - first for row in group]
+
+
+def spread(rows: array[int], count: int) -> tuple[array[int], array[int]]:
+    """`count` of the rows, evenly spaced, and the others; the same for the same rows."""
+    chosen = {index * len(rows) // count for index in range(count)}
+    sample = array("Q", (rows[index] for index in sorted(chosen)))
+    return sample, array("Q", (row for index, row in enumerate(rows) if index not in chosen))

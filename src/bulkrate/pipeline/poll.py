@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from bulkrate.core.reconcile import BatchEnd
 from bulkrate.core.shard_states import REMOTE, ShardEvent
-from bulkrate.errors import NotFoundError, QuotaError, Unreachable
+from bulkrate.errors import NotFoundError, QuotaError, RequestRefused, Unreachable
 from bulkrate.ledger.records import ShardRecord
 from bulkrate.pipeline.context import RunContext
 from bulkrate.pipeline.submit import supersede, wait_after_failure
@@ -28,12 +28,12 @@ async def poll(context: RunContext, shard: ShardRecord, *, cancelling: bool) -> 
         # A known batch that is "not found" may be a lagging replica: ask again.
         wait_after_failure(context, shard.number, error.retry_after_s)
         return
-    except Exception:
+    except RequestRefused:
         # A cancel that came too late is refused; the next status call tells how it ended.
-        if cancelling:
-            wait_after_failure(context, shard.number, None)
-            return
-        raise
+        if not cancelling:
+            raise
+        wait_after_failure(context, shard.number, None)
+        return
     signal("poll.after")
     context.failures.pop(shard.number, None)
     if status.queue_refusal is not None:

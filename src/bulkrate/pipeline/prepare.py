@@ -20,7 +20,8 @@ from bulkrate.pipeline.check import EarlierRun, find_aliases, reject_duplicates,
 from bulkrate.pipeline.digests import DigestBuckets
 from bulkrate.pipeline.outcomes import REUSED
 from bulkrate.pipeline.packer import Packer
-from bulkrate.pipeline.run_folder import Partitions, RunFolder
+from bulkrate.pipeline.partition import PartitionAssembler
+from bulkrate.pipeline.run_folder import Partitions, RunFolder, numbers
 from bulkrate.pipeline.setup import Setup
 from bulkrate.pricing import Quote, make_quote
 
@@ -65,15 +66,19 @@ def assemble_and_check(
     keys = DigestBuckets(scratch / "keys")
     fingerprints = DigestBuckets(scratch / "fingerprints")
     try:
-        assembled = assemble(
-            setup.source,
+        assembler = PartitionAssembler(
             key=setup.job.key,
             encoder=setup.encoder,
-            counter=setup.counter,
+            make_counter=setup.make_counter,
             checks=setup.checks,
             folder=folder,
+        )
+        assembled = assemble(
+            setup.source,
+            assembler,
             keys=keys,
             fingerprints=fingerprints,
+            workers=setup.workers,
             on_progress=on_progress,
         )
         partitions = Partitions(PARTITION_ROWS, assembled.rows)
@@ -92,11 +97,12 @@ def quote_of(setup: Setup, folder: RunFolder, checked: Checked, at: datetime) ->
     """The quote for the rows that are still to be sent."""
     rows = tokens = longest = 0
     for number, vector in enumerate(checked.vectors):
-        counts = folder.manifest(number, ["tokens"])["tokens"].to_pylist()
-        for index in vector.rows_in(RowState.PENDING):
-            rows += 1
-            tokens += counts[index]
-            longest = max(longest, counts[index])
+        counts = numbers(folder.manifest(number, ["tokens"]), "tokens")
+        if not vector.untouched:
+            counts = [counts[index] for index in vector.rows_in(RowState.PENDING)]
+        rows += len(counts)
+        tokens += sum(counts)
+        longest = max(longest, max(counts, default=0))
     return make_quote(
         provider=setup.job.provider,
         model=setup.model,
@@ -109,6 +115,7 @@ def quote_of(setup: Setup, folder: RunFolder, checked: Checked, at: datetime) ->
         reused_rows=checked.reused + checked.aliases,
         longest_input_tokens=longest,
         notes=_notes(setup),
+        lane=setup.job.lane.use,
     )
 
 
@@ -215,7 +222,12 @@ def assemble_run(
     earlier = [known for known in earlier if known.folder.root.exists()]
     checked = assemble_and_check(setup, folder, ledger=ledger, earlier=earlier, on_progress=on_progress)
     packer = packer_for(setup, run.id, folder, checked.partitions)
-    shards = packer.pending(enumerate(checked.vectors), first_number=0, max_tokens=setup.limits.queued_tokens)
+    shards = packer.pending(
+        enumerate(checked.vectors),
+        first_number=0,
+        max_tokens=setup.limits.queued_tokens,
+        canary_rows=setup.job.canary.rows if setup.job.canary is not None else 0,
+    )
     quote = quote_of(setup, folder, checked, at)
     with ledger.transaction("assembled") as tx:
         tx.clear_run(run.id)

@@ -20,6 +20,7 @@ from bulkrate.pricing import Bill, bill
 NOT_YET = frozenset(
     {
         ShardState.PACKED,
+        ShardState.SENDING,
         ShardState.UPLOADING,
         ShardState.UPLOADED,
         ShardState.CREATING,
@@ -67,6 +68,7 @@ def report(ledger: Ledger, run: RunRecord) -> dict[str, Any]:
         "unattributed": usage_document(
             sum((r.usage for r in ledger.usage(run.id) if r.error == "unattributed"), NONE)
         ),
+        "possibly_billed": possibly_billed(ledger, run),
         "failures": failures,
         "source": {"changed": delivery.get("source_changed", 0), "added": delivery.get("added", 0)},
         "quote": None if run.quote_json is None else orjson.loads(run.quote_json),
@@ -95,6 +97,12 @@ def failures_of(ledger: Ledger, run: RunRecord) -> dict[str, int]:
     return dict(sorted(counts.items()))
 
 
+def possibly_billed(ledger: Ledger, run: RunRecord) -> int:
+    """Single requests that were begun, and of which nobody knows whether they were answered and billed."""
+    details = [e.detail_json for e in ledger.events(run.id) if e.kind == "possibly_billed"]
+    return sum(orjson.loads(detail)["requests"] for detail in details if detail)
+
+
 def delivery_of(ledger: Ledger, run: RunRecord) -> dict[str, int]:
     """What the last delivery saw of the source."""
     found: dict[str, int] = {}
@@ -107,7 +115,7 @@ def delivery_of(ledger: Ledger, run: RunRecord) -> dict[str, int]:
 def bill_of(ledger: Ledger, run: RunRecord) -> Bill:
     """What the run's reported usage costs, at the rates of the day it was approved."""
     records = [
-        (f"{run.provider}/{record.model or run.model}", record.usage, record.requests)
+        (f"{run.provider}/{record.model or run.model}", record.usage, record.requests, record.lane)
         for record in ledger.usage(run.id)
         if record.usage
     ]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
+from bulkrate.compute.workers import worker_count
 from bulkrate.core.limits import Limits
 from bulkrate.core.request import Choice, FreeText, Output
 from bulkrate.datasets.source import Source, check_columns, open_source
@@ -14,7 +15,8 @@ from bulkrate.errors import SourceError
 from bulkrate.jobs.bounds import longest_answers, max_answer_chars
 from bulkrate.jobs.spec import Job
 from bulkrate.jobs.template import LineTemplate, RowTemplate
-from bulkrate.pipeline.assemble import Checks, Encoder, LineEncoder, TemplateEncoder
+from bulkrate.pipeline.encode import Encoder, LineEncoder, TemplateEncoder
+from bulkrate.pipeline.partition import Checks
 from bulkrate.providers.provider import Provider, Wire
 from bulkrate.providers.registry import get_provider
 from bulkrate.tokens import TokenCounter, counter_for
@@ -83,8 +85,18 @@ class Setup:
         return self.provider.limits(self.model, self.env)
 
     @cached_property
+    def make_counter(self) -> Callable[[], TokenCounter]:
+        """What makes the counter, here or in another process."""
+        return partial(counter_for, self.job.provider, self.model)
+
+    @cached_property
     def counter(self) -> TokenCounter:
-        return counter_for(self.job.provider, self.model)
+        return self.make_counter()
+
+    @cached_property
+    def workers(self) -> int:
+        """How many processes work on rows."""
+        return worker_count(self.env)
 
     @property
     def output(self) -> Output:

@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 
+from bulkrate.core.lanes import Lane
 from bulkrate.core.pacing import Pacing
 from bulkrate.core.retry import RetryPolicy
 from bulkrate.core.run_states import RunEvent, RunState
@@ -32,10 +33,14 @@ from bulkrate.pipeline.prepare import assemble_run, begin_run, choose_run, packe
 from bulkrate.pipeline.recollect import recollect_run
 from bulkrate.pipeline.run_folder import Partitions, RunFolder
 from bulkrate.pipeline.setup import Setup
+from bulkrate.pipeline.tick import OnError, tick, work
 from bulkrate.pricing import Quote, check_max_cost
 
 # What may change while a run goes on: where the answers go and how long to wait, never what is asked.
 _REDIRECTS = ("sink", "lane", "max_failed", "attempts", "on_rejected")
+
+# Names a ledger elsewhere: a URL, or another file.
+LEDGER = "BULKRATE_LEDGER"
 
 Decide = Callable[[Quote], bool]
 
@@ -47,7 +52,7 @@ class Workspace:
         self.home = home
         self.env = env
         self.clock = clock or SystemClock()
-        self.ledger = Ledger.open(home.ledger_path)
+        self.ledger = Ledger.open(env.get(LEDGER) or home.ledger_path)
 
     def close(self) -> None:
         """Let go of the ledger."""
@@ -115,6 +120,8 @@ class Workspace:
         with self.ledger.transaction("approved") as tx:
             now = self.clock.now()
             tx.move_run(run.id, RunEvent.APPROVED, now, approved_at=now)
+            if max_cost is not None:
+                tx.add_event(run.id, "max_cost", now, detail={"max_cost": str(max_cost)})
         return self.run(run.id)
 
     def setup(self, run: RunRecord) -> Setup:
@@ -156,6 +163,24 @@ class Workspace:
                 deliver_run(self.ledger, self.home, self.setup(self.run(run_id)), run_id, self.clock.now())
             return self.run(run_id)
 
+    async def tick(self, *, poll_s: float | None = None, on_error: OnError | None = None) -> list[RunRecord]:
+        """Advance every live run once: all that is due, no waiting. A run that another process drives is
+        skipped.
+
+        A run's error stops no other run: `on_error` hears of it, else an ExceptionGroup is raised at the end.
+        """
+        return await tick(self, poll_s=poll_s, on_error=on_error)
+
+    async def work(
+        self,
+        *,
+        poll_s: float | None = None,
+        on_error: OnError,
+        on_finished: Callable[[RunRecord], None] = lambda run: None,
+    ) -> None:
+        """Tick until cancelled, each live run at its own cadence. Several processes may do so."""
+        await work(self, poll_s=poll_s, on_error=on_error, on_finished=on_finished)
+
     def _lock(self, stack: ExitStack, run_id: str) -> bool:
         """Lock the run on this machine; False if its holder only seems alive: stopped, its lease over.
 
@@ -190,11 +215,23 @@ class Workspace:
         limits = setup.limits
         lease_s = limits.lease_s
         now = self.clock.now()
+        lane = setup.job.lane
+        deadline_at = None
+        if lane.deadline_s is not None:
+            deadline_at = (run.approved_at or now) + timedelta(seconds=lane.deadline_s)
         with self.ledger.transaction("take") as tx:
-            epoch = tx.take_run(run.id, now, holder=self.home.holder, lease_s=lease_s, holder_is_dead=alone)
+            epoch = tx.take_run(
+                run.id,
+                now,
+                holder=self.home.holder,
+                lease_s=lease_s,
+                clock_skew_s=limits.clock_skew_s,
+                holder_is_dead=alone,
+            )
         return RunContext(
             run=run.id,
             provider=run.provider,
+            model=run.model,
             ledger=self.ledger,
             folder=folder,
             partitions=partitions,
@@ -210,8 +247,18 @@ class Workspace:
             epoch=epoch,
             lease_s=lease_s,
             leased_at=now,
+            lane=Lane(lane.use),
+            rescue=None if lane.rescue == "none" else Lane(lane.rescue),
+            deadline_at=deadline_at,
+            max_cost=self._max_cost(run.id),
+            canary=setup.job.canary,
             on_change=on_change,
         )
+
+    def _max_cost(self, run_id: str) -> Decimal | None:
+        """The limit the run was approved under, the latest if several."""
+        limits = [event.detail_json for event in self.ledger.events(run_id) if event.kind == "max_cost"]
+        return Decimal(orjson.loads(limits[-1])["max_cost"]) if limits and limits[-1] else None
 
     async def _tidy(self, context: RunContext) -> None:
         """Delete the remote files of a run that balances; one that stays costs nothing and harms nobody."""

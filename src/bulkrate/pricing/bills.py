@@ -12,17 +12,22 @@ from bulkrate.core.usage import NONE, Usage
 from bulkrate.pricing.money import CURRENCY
 from bulkrate.pricing.rates import Rate, price, rate
 
-# (model as "provider/model", usage) of one request, or (model, usage, requests) of that many together.
-Record = tuple[str, Usage] | tuple[str, Usage, int]
+# (model as "provider/model", usage) of one request, (model, usage, requests) of that many together, or the
+# same with the lane they travelled on; without one it is the batch lane.
+Record = tuple[str, Usage] | tuple[str, Usage, int] | tuple[str, Usage, int, str]
 
 
 @dataclass(frozen=True, slots=True)
 class BillLine:
-    """One model's part. None: no price is known for it."""
+    """One model's part: its cost on the lanes it travelled, and what all of it would have cost on each.
+
+    None: no price is known for it. Flex is billed at the batch rate (OpenAI's guide, 2026).
+    """
 
     model: str
     requests: int
     usage: Usage
+    cost: Decimal | None
     batch: Decimal | None
     live: Decimal | None
     published_batch_rate: bool
@@ -31,8 +36,8 @@ class BillLine:
 
     @property
     def saving(self) -> Decimal | None:
-        """Live price less batch price."""
-        return _saving(self.batch, self.live)
+        """Live price less cost."""
+        return _saving(self.cost, self.live)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +46,15 @@ class Bill:
 
     lines: tuple[BillLine, ...]
     usage: Usage
+    cost: Decimal | None
     batch: Decimal | None
     live: Decimal | None
     currency: str = CURRENCY
 
     @property
     def saving(self) -> Decimal | None:
-        """Live price less batch price."""
-        return _saving(self.batch, self.live)
+        """Live price less cost."""
+        return _saving(self.cost, self.live)
 
     @property
     def unpriced(self) -> tuple[str, ...]:
@@ -58,6 +64,7 @@ class Bill:
     def to_json(self) -> dict[str, Any]:
         """A plain document: money as strings, so that no reader rounds it."""
         return {
+            "cost": _text(self.cost),
             "batch": _text(self.batch),
             "live": _text(self.live),
             "saving": _text(self.saving),
@@ -68,6 +75,7 @@ class Bill:
                     "model": line.model,
                     "requests": line.requests,
                     "usage": _usage(line.usage),
+                    "cost": _text(line.cost),
                     "batch": _text(line.batch),
                     "live": _text(line.live),
                     "saving": _text(line.saving),
@@ -86,6 +94,7 @@ class _Running:
     live_rate: Rate | None
     requests: int = 0
     usage: Usage = NONE
+    cost: Decimal = Decimal(0)
     batch: Decimal = Decimal(0)
     live: Decimal = Decimal(0)
 
@@ -99,7 +108,8 @@ def bill(records: Iterable[Record], at: datetime) -> Bill:
     running: dict[str, _Running] = {}
     for record in records:
         model, usage = record[0], record[1]
-        requests = record[2] if len(record) == 3 else 1
+        requests = record[2] if len(record) >= 3 else 1
+        lane = record[3] if len(record) == 4 else "batch"
         line = running.get(model)
         if line is None:
             provider, _, name = model.partition("/")
@@ -109,13 +119,17 @@ def bill(records: Iterable[Record], at: datetime) -> Bill:
         line.requests += requests
         line.usage += usage
         if line.batch_rate is not None and line.live_rate is not None:
-            line.batch += price(line.batch_rate, usage, requests=requests)
-            line.live += price(line.live_rate, usage, requests=requests)
+            batch = price(line.batch_rate, usage, requests=requests)
+            live = price(line.live_rate, usage, requests=requests)
+            line.batch += batch
+            line.live += live
+            line.cost += live if lane == "live" else batch
 
     lines = tuple(_line(model, running[model]) for model in sorted(running))
     return Bill(
         lines=lines,
         usage=sum((line.usage for line in lines), NONE),
+        cost=_total([line.cost for line in lines]),
         batch=_total([line.batch for line in lines]),
         live=_total([line.live for line in lines]),
     )
@@ -127,6 +141,7 @@ def _line(model: str, line: _Running) -> BillLine:
         model=model,
         requests=line.requests,
         usage=line.usage,
+        cost=None if known is None else line.cost,
         batch=None if known is None else line.batch,
         live=None if known is None else line.live,
         published_batch_rate=known is not None and known.published,

@@ -48,6 +48,12 @@ class Quote:
     published_batch_rate: bool
     free: bool
     notes: tuple[str, ...] = ()
+    lane: str = "batch"
+
+    @property
+    def cost_max(self) -> Decimal | None:
+        """The ceiling on the lane the rows will travel; flex is billed at the batch rate."""
+        return self.live_max if self.lane == "live" else self.batch_max
 
     @property
     def saving_max(self) -> Decimal | None:
@@ -99,6 +105,7 @@ def make_quote(
     notes: Iterable[str] = (),
     longest_input_tokens: int | None = None,
     cache_writes: bool | None = None,
+    lane: str = "batch",
 ) -> Quote:
     """Quote `rows` rows of `input_tokens` in all, with answers capped at `max_output_tokens` each.
 
@@ -146,6 +153,7 @@ def make_quote(
         published_batch_rate=batch is not None and batch.published,
         free=free,
         notes=tuple(dict.fromkeys(said)),
+        lane=lane,
     )
 
 
@@ -154,7 +162,7 @@ def check_max_cost(quote: Quote, max_cost: Decimal | None) -> None:
     if max_cost is None:
         return
     limit = format_money(max_cost, quote.currency)
-    if quote.batch_max is None:
+    if quote.cost_max is None:
         if quote.input_only is None:
             raise Refused(
                 f"a limit of {limit} cannot be kept: price unknown for {quote.provider}/{quote.model}",
@@ -166,8 +174,8 @@ def check_max_cost(quote: Quote, max_cost: Decimal | None) -> None:
             code="no_output_cap",
             hint="set request.max_output_tokens, or run without --max-cost",
         )
-    if quote.batch_max > max_cost:
-        most = format_money(quote.batch_max, quote.currency, rounding=ROUND_CEILING)
+    if quote.cost_max > max_cost:
+        most = format_money(quote.cost_max, quote.currency, rounding=ROUND_CEILING)
         raise Refused(
             f"the ceiling of {most} is over the limit of {limit}",
             code="over_max_cost",

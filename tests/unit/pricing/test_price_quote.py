@@ -54,8 +54,7 @@ def test_a_quote_as_a_document() -> None:
             "prices_source": "genai-prices 0.2.3",
             "published_batch_rate": True,
             "free": False,
-            "notes": ["images are not counted"],
-        }
+            "notes": ["images are not counted"], 'lane': 'batch'}
     )
 
 

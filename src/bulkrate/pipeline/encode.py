@@ -1,0 +1,78 @@
+"""Encode: one source row into one request, ready to be stored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import orjson
+
+from bulkrate.core.problem import Problem
+from bulkrate.core.request import Fingerprints, Request, canonical_bytes, fingerprint, split
+from bulkrate.providers.provider import Wire
+
+
+@dataclass(slots=True)
+class Encoded:
+    """A row's request, ready to send: body, fingerprint, and its texts for counting."""
+
+    body: bytes
+    fingerprint: bytes
+    texts: list[tuple[str, str]]
+
+
+class Encoder(Protocol):
+    """Turns a source row into an encoded request. It can be pickled: worker processes get a copy."""
+
+    choice: Sequence[str]
+
+    def encode(self, row: Mapping[str, Any]) -> Encoded | Problem:
+        """The row's request, or why it has none."""
+
+
+class TemplateEncoder:
+    """Rows through a job's template: a join and a hash each, thanks to the holes."""
+
+    def __init__(self, template: Any, wire: Wire, choice: Sequence[str]) -> None:
+        self.choice = choice
+        self._template = template
+        self._body = split(orjson.dumps(wire.body(template.request)))
+        self._fingerprints = Fingerprints(split(canonical_bytes(template.request)))
+
+    def encode(self, row: Mapping[str, Any]) -> Encoded | Problem:
+        values = self._template.render(row)
+        if isinstance(values, Problem):
+            return values
+        strings = [orjson.dumps(value) for value in values]
+        return Encoded(
+            body=self._body.fill(strings),
+            fingerprint=self._fingerprints.of(strings),
+            texts=self._template.texts(values),
+        )
+
+
+class LineEncoder:
+    """Rows that are requests already: a ready-made OpenAI batch file."""
+
+    choice: Sequence[str] = ()
+
+    def __init__(self, template: Any, wire: Wire) -> None:
+        self._template = template
+        self._wire = wire
+
+    def encode(self, row: Mapping[str, Any]) -> Encoded | Problem:
+        request = self._template.request_for_row(row)
+        if isinstance(request, Problem):
+            return request
+        return Encoded(
+            body=orjson.dumps(self._wire.body(request)),
+            fingerprint=fingerprint(request),
+            texts=_texts(request),
+        )
+
+
+def _texts(request: Request) -> list[tuple[str, str]]:
+    if request.kind == "embed":
+        return [("user", text) for text in request.inputs]
+    return [(message.role, text) for message in request.messages for text in message.texts()]

@@ -1,0 +1,204 @@
+"""One partition: its rows into a manifest and stored bodies. The work that is done on all cores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from bulkrate.core.problem import Problem
+from bulkrate.datasets.content import key_of, row_hash
+from bulkrate.datasets.source import Block, Portion
+from bulkrate.pipeline.digests import scattered
+from bulkrate.pipeline.encode import Encoded, Encoder
+from bulkrate.pipeline.run_folder import RunFolder
+from bulkrate.tokens.counter import TokenCounter
+
+# Rows parsed and encoded in one go: few enough to stay in the processor's cache.
+BLOCK_ROWS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Checks:
+    """Bounds a row is held against. `None`: not known, not checked."""
+
+    context_window: int | None
+    output_tokens: int
+    line_bytes: int
+
+
+@dataclass(slots=True)
+class AssembledPartition:
+    """What is left to do with a partition once its files are written: hold its rows against all others.
+
+    `rejected` holds indexes; `keys` and `fingerprints` the records of `digests.scattered`.
+    """
+
+    number: int
+    rows: int
+    rejected: list[int]
+    keys: list[bytes]
+    fingerprints: list[bytes]
+
+
+class PartitionAssembler:
+    """Writes partitions; a copy of it works in every worker process.
+
+    `make_counter` makes the token counter where the work is done: a vocabulary cannot be handed over.
+    """
+
+    def __init__(
+        self,
+        *,
+        key: Sequence[str] | None,
+        encoder: Encoder,
+        make_counter: Callable[[], TokenCounter],
+        checks: Checks,
+        folder: RunFolder,
+    ) -> None:
+        self._key = key
+        self._encoder = encoder
+        self._make_counter = make_counter
+        self._checks = checks
+        self._folder = folder
+
+    def __call__(self, task: tuple[int, Portion]) -> AssembledPartition:
+        """Write the manifest and the bodies of partition `number`."""
+        number, portion = task
+        return self.write(number, portion.blocks(BLOCK_ROWS))
+
+    def write(self, number: int, blocks: Iterable[Block]) -> AssembledPartition:
+        """The same for rows that are parsed while they are read."""
+        columns = _Columns()
+        counter = self._make_counter()
+        with self._folder.line_writer(number) as write_lines:
+            for block in blocks:
+                write_lines(self._encode(block, columns, counter))
+        self._folder.write_manifest(number, columns.finished())
+        return columns.result(number)
+
+    def _encode(self, block: Block, columns: _Columns, counter: TokenCounter) -> list[bytes]:
+        rows = block.rows
+        bodies = [b""] * len(rows)
+        chats: list[list[tuple[str, str]]] = []
+        counted: list[int] = []
+        base = columns.begin(block.first, len(rows))
+        most, encode = self._checks.line_bytes, self._encoder.encode
+        for index, values in enumerate(rows):
+            at = base + index
+            found: Encoded | Problem
+            if values is None:
+                found = block.problems.get(index) or Problem("unreadable", "the row cannot be read")
+            else:
+                columns.row_hash[at] = row_hash(values)
+                found = self._identify(values, at, columns) or encode(values)
+            if isinstance(found, Encoded) and len(found.body) > most:
+                found = Problem("too_large", f"the request is {len(found.body):,} bytes, over the limit")
+            if isinstance(found, Problem):
+                columns.reject(at, found, block.where[index])
+                continue
+            bodies[index] = found.body
+            columns.fingerprint[at] = found.fingerprint
+            columns.body_bytes[at] = len(found.body)
+            chats.append(found.texts)
+            counted.append(index)
+        counts = counter.count_chats(chats, self._encoder.choice)
+        for index, tokens in zip(counted, counts, strict=True):
+            columns.tokens[base + index] = tokens
+            problem = self._too_long(tokens)
+            if problem is not None:
+                columns.reject(base + index, problem, block.where[index])
+                bodies[index] = b""
+        return bodies
+
+    def _identify(self, values: Mapping[str, Any], index: int, columns: _Columns) -> Problem | None:
+        """Note the row's key."""
+        if self._key is None:
+            row = columns.row[index]
+            columns.key[index] = f"[{row + 1}]"
+            columns.key_digest[index] = row.to_bytes(16, "big")
+            return None
+        found = key_of(values, self._key)
+        if isinstance(found, Problem):
+            return found
+        columns.key_digest[index] = found[1]
+        columns.key[index] = orjson.dumps([values[name] for name in self._key], default=str).decode()
+        return None
+
+    def _too_long(self, tokens: int) -> Problem | None:
+        window, output = self._checks.context_window, self._checks.output_tokens
+        if window is None or tokens + output <= window:
+            return None
+        said = f"{tokens:,} prompt tokens"
+        if output:
+            said += f" and up to {output:,} of answer"
+        return Problem("too_long", f"{said} are over the context window of {window:,}")
+
+
+@dataclass(slots=True)
+class _Columns:
+    """The manifest under way, column by column: an object per row would cost as much as its hash."""
+
+    row: list[int] = field(default_factory=list)
+    key: list[str | None] = field(default_factory=list)
+    key_digest: list[bytes | None] = field(default_factory=list)
+    row_hash: list[bytes | None] = field(default_factory=list)
+    fingerprint: list[bytes | None] = field(default_factory=list)
+    tokens: list[int] = field(default_factory=list)
+    body_bytes: list[int] = field(default_factory=list)
+    rejected: dict[int, tuple[Problem, str]] = field(default_factory=dict)
+
+    def begin(self, first: int, count: int) -> int:
+        """Make room for new rows, of which nothing is known yet; returns the index of the first."""
+        base = len(self.row)
+        unknown = [None] * count
+        self.row.extend(range(first, first + count))
+        self.key.extend(unknown)
+        self.key_digest.extend(unknown)
+        self.row_hash.extend(unknown)
+        self.fingerprint.extend(unknown)
+        self.tokens.extend([0] * count)
+        self.body_bytes.extend([0] * count)
+        return base
+
+    def reject(self, index: int, problem: Problem, where: str) -> None:
+        """The row at `index` is not sent."""
+        self.rejected[index] = problem, where
+        self.fingerprint[index] = None
+        self.body_bytes[index] = 0
+
+    def finished(self) -> dict[str, list[Any]]:
+        """The manifest's columns."""
+        codes: list[str | None] = [None] * len(self.row)
+        messages, places = codes.copy(), codes.copy()
+        for index, (problem, where) in self.rejected.items():
+            codes[index], messages[index], places[index] = problem.code, problem.message, where
+        return {
+            "row": self.row,
+            "key": self.key,
+            "key_digest": self.key_digest,
+            "row_hash": self.row_hash,
+            "fingerprint": self.fingerprint,
+            "tokens": self.tokens,
+            "body_bytes": self.body_bytes,
+            "reject_code": codes,
+            "reject_message": messages,
+            "where": places,
+        }
+
+    def result(self, number: int) -> AssembledPartition:
+        """What the rows are held against each other by: those that are sent."""
+        return AssembledPartition(
+            number=number,
+            rows=len(self.row),
+            rejected=sorted(self.rejected),
+            keys=scattered(self._sent(self.key_digest)),
+            fingerprints=scattered(self._sent(self.fingerprint)),
+        )
+
+    def _sent(self, digests: list[bytes | None]) -> Iterable[tuple[bytes, int]]:
+        for digest, fingerprint, row in zip(digests, self.fingerprint, self.row, strict=True):
+            if digest is not None and fingerprint is not None:
+                yield digest, row

@@ -1,0 +1,80 @@
+"""Rescue: leave the batch lane in time.
+
+When the batches of a run will not make the job's deadline they are cancelled early enough for what is left to
+be answered on a faster lane; what they answered is kept, and only the rest is sent again. A row that had not
+had its turn has used up no attempt.
+"""
+
+from __future__ import annotations
+
+from bulkrate.core.lanes import Escape, Lane, rescue_at
+from bulkrate.core.shard_states import SHARD_TABLE, ShardState
+from bulkrate.ledger.records import ShardRecord
+from bulkrate.pipeline.context import RunContext
+from bulkrate.pricing import Quote, bill, make_quote
+
+
+def rows_left(context: RunContext, shards: dict[int, ShardRecord]) -> int:
+    """Unanswered requests of the shards on the batch lane, by the provider's own progress where it tells."""
+    done = {batch.id: batch.completed or 0 for batch in context.ledger.batches(context.run)}
+    return sum(
+        shard.requests - done.get(shard.batch_id or "", 0)
+        for shard in shards.values()
+        if shard.state not in SHARD_TABLE.final and context.lane_of(shard) is Lane.BATCH
+    )
+
+
+def must_rescue(context: RunContext, left: int) -> bool:
+    """Whether the run leaves the batch lane now, with `left` rows unanswered. Having left, it stays off."""
+    if context.rescue is None or context.deadline_at is None or not left:
+        return context.rescuing
+    if context.rescuing:
+        return True
+    escape = Escape(context.limits.cancel_latency_s, context.limits.answers_per_s)
+    if context.clock.now() < rescue_at(context.deadline_at, left, escape):
+        return False
+    context.rescuing = _affordable(context, left)
+    kind = "rescue" if context.rescuing else "rescue_refused"
+    if kind not in context.said:
+        context.said.add(kind)
+        with context.transaction(kind) as tx:
+            tx.add_event(context.run, kind, context.clock.now(), detail={"rows": left})
+    return context.rescuing
+
+
+def unsent(shard: ShardRecord) -> bool:
+    """Whether the shard has not reached the provider as a batch, nor may have."""
+    return shard.state in (ShardState.PACKED, ShardState.UPLOADED)
+
+
+def _affordable(context: RunContext, left: int) -> bool:
+    """Whether what was billed, what running batches have answered, and the ceiling of sending the rows that
+    are left live, stay within the approved cost."""
+    if context.max_cost is None:
+        return True
+    now = context.clock.now()
+    name = f"{context.provider}/{context.model}"
+    shards = context.ledger.shards(context.run)
+    used = [(name, r.usage, r.requests, r.lane) for r in context.ledger.usage(context.run)]
+    spent = bill(used, now).cost
+    open_requests = sum(shard.requests for shard in shards if shard.state not in SHARD_TABLE.final)
+    answered = _quote(context, shards, max(open_requests - left, 0)).batch_max
+    rescue = _quote(context, shards, left).live_max
+    if spent is None or answered is None or rescue is None:
+        return False
+    return spent + answered + rescue <= context.max_cost
+
+
+def _quote(context: RunContext, shards: list[ShardRecord], rows: int) -> Quote:
+    tokens = sum(shard.tokens for shard in shards)
+    requests = sum(shard.requests for shard in shards)
+    return make_quote(
+        provider=context.provider,
+        model=context.model,
+        rows=rows,
+        input_tokens=-(-tokens * rows // max(requests, 1)),
+        input_method="estimate",
+        input_source="the share of rows left",
+        max_output_tokens=context.base_cap,
+        at=context.clock.now(),
+    )

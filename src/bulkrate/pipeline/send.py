@@ -1,0 +1,171 @@
+"""Send: single requests on the flex and live lanes, every answer durable before it counts.
+
+A shard of such a lane is answered request by request into an answer log, as lines of the same shape as a
+batch's result file; when all are there the log becomes the shard's raw file and is collected like any other.
+A crash resumes with the requests that have no answer yet. A call cut short may have been answered and
+billed without our knowing, and cannot be found: before each call its intent is logged, and those left
+without an answer are counted as `possibly_billed`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import anyio
+import orjson
+import zstandard
+
+from bulkrate.core.identity import RequestId
+from bulkrate.core.reconcile import BatchEnd
+from bulkrate.core.shard_states import ShardEvent, ShardState
+from bulkrate.errors import OutcomeUnknown, QuotaError, Unreachable
+from bulkrate.ledger.answer_log import AnswerLog
+from bulkrate.ledger.records import ShardRecord
+from bulkrate.pipeline.context import RunContext
+from bulkrate.pipeline.durable import whole_file
+from bulkrate.pipeline.run_folder import BodyReader
+from bulkrate.signals import signal
+
+# Calls for one request before it is given up for this attempt.
+TRIES = 8
+# Marks an intent whose call was refused for certain: nothing was answered, nothing is billed.
+REFUSED = "!"
+
+
+@dataclass(slots=True)
+class Sending:
+    """The work of one shard: what is left, how often each request was tried, what went wrong on the way."""
+
+    shard: ShardRecord
+    left: deque[tuple[int, bytes | None]]  # request, and its body once it was read
+    answers: AnswerLog
+    intents: AnswerLog
+    tries: dict[int, int] = field(default_factory=dict)
+    busy: int = 0
+    paused_until: datetime | None = None
+    failures: list[Exception] = field(default_factory=list)
+
+
+async def send(context: RunContext, shard: ShardRecord, *, cancelling: bool) -> None:
+    """Answer every request of the shard that has no answer yet; a cancelled run sends no more."""
+    if shard.state is ShardState.PACKED:
+        with context.transaction("send_intended") as tx:
+            at = context.clock.now()
+            tx.move_shard(shard.run, shard.number, ShardEvent.SEND_INTENDED, at, submitted_at=at)
+    folder = context.folder.answers_dir(shard.number)
+    with AnswerLog(folder / "answers") as answers, AnswerLog(folder / "intents") as intents:
+        left = [number for number in range(shard.requests) if custom_id(shard, number) not in answers]
+        if left and not cancelling:
+            work: deque[tuple[int, bytes | None]] = deque((number, None) for number in left)
+            await _answer_all(context, Sending(shard, work, answers, intents), left)
+        lost = possibly_billed(answers, intents)
+        answers.seal()
+        intents.seal()
+    end = BatchEnd.CANCELLED if cancelling else BatchEnd.COMPLETED
+    with context.transaction("all_answered") as tx:
+        at = context.clock.now()
+        if lost:
+            tx.add_event(shard.run, "possibly_billed", at, shard.number, {"requests": lost})
+        tx.move_shard(shard.run, shard.number, ShardEvent.ALL_ANSWERED, at, ended_at=at, end=end)
+    context.on_change()
+
+
+def custom_id(shard: ShardRecord, request: int) -> str:
+    """The request's id, the same as in a batch."""
+    return str(RequestId(shard.run, shard.number, request))
+
+
+def possibly_billed(answers: AnswerLog, intents: AnswerLog) -> int:
+    """Calls that were begun, and neither answered nor refused as far as anybody knows."""
+    settled = {str(line["intent"]) for _, line in answers.entries() if "intent" in line}
+    begun = intents.ids()
+    refused = {name.removesuffix(REFUSED) for name in begun if name.endswith(REFUSED)}
+    return sum(1 for name in begun if not name.endswith(REFUSED) and name not in settled | refused)
+
+
+async def _answer_all(context: RunContext, sending: Sending, left: list[int]) -> None:
+    rows = context.folder.rows(sending.shard.number)
+    bodies = BodyReader(context.folder, context.partitions).bodies([rows[number] for number in left])
+    changed = anyio.Event()
+
+    async def one(request: int, body: bytes) -> None:
+        try:
+            await _answer(context, sending, request, body)
+        except Exception as error:
+            sending.failures.append(error)
+        finally:
+            sending.busy -= 1
+            changed.set()
+
+    async with anyio.create_task_group() as group:
+        while sending.busy or (sending.left and not sending.failures):
+            if not sending.failures:
+                await _pause(context, sending)
+            while sending.left and sending.busy < context.throttle.slots and not sending.failures:
+                request, body = sending.left.popleft()
+                if body is None:  # in ascending order the first time, which is how bodies are read
+                    body = next(bodies)
+                    if sending.shard.max_output_tokens is not None:
+                        body = context.wire.with_cap(body, sending.shard.max_output_tokens)
+                sending.busy += 1
+                group.start_soon(one, request, body)
+            await changed.wait()
+            changed = anyio.Event()
+            context.renew()
+    if sending.failures:
+        raise sending.failures[0]
+
+
+async def _pause(context: RunContext, sending: Sending) -> None:
+    if sending.paused_until is not None:
+        wait_s = (sending.paused_until - context.clock.now()).total_seconds()
+        sending.paused_until = None
+        if wait_s > 0:
+            await context.clock.sleep(wait_s)
+
+
+async def _answer(context: RunContext, sending: Sending, request: int, body: bytes) -> None:
+    name = custom_id(sending.shard, request)
+    tried = sending.tries[request] = sending.tries.get(request, 0) + 1
+    intent = f"{name}#{context.epoch}.{tried}"
+    await sending.intents.append(intent, {})
+    signal("send.before")
+    line: dict[str, Any] = {"custom_id": name, "response": None, "error": None, "intent": intent}
+    try:
+        answer = await context.connection.answer(body, context.lane_of(sending.shard))
+    except (QuotaError, Unreachable) as error:
+        if not isinstance(error, OutcomeUnknown):
+            await sending.intents.append(intent + REFUSED, {})
+        context.throttle.refused()
+        delay_s = context.pacing.retry_delay_s(tried, error.retry_after_s)
+        sending.paused_until = context.clock.now() + timedelta(seconds=delay_s)
+        if tried < TRIES:
+            sending.left.append((request, body))
+            return
+        # Given up for this attempt; the row is sent again as its class allows.
+        del line["intent"]
+        line["error"] = {"code": "no_answer", "message": f"no answer after {tried} calls: {error.code}"}
+    else:
+        context.throttle.answered()
+        line["response"] = {"status_code": answer.status_code, "body": answer.body}
+    signal("send.after")
+    await sending.answers.append(name, line)
+    context.on_change()
+
+
+def land_answers(context: RunContext, shard: ShardRecord) -> None:
+    """Turn the shard's answer log into its raw file: from here on the lanes are one."""
+    log = context.folder.answers_dir(shard.number) / "answers"
+    with (
+        AnswerLog(log) as answers,
+        whole_file(context.folder.raw_path(shard.number, "output")) as part,
+        part.open("wb") as file,
+        zstandard.ZstdCompressor(level=3).stream_writer(file) as packed,
+    ):
+        for _, line in answers.entries():
+            packed.write(orjson.dumps(line) + b"\n")
+    with context.transaction("results_landed") as tx:
+        tx.move_shard(shard.run, shard.number, ShardEvent.RESULTS_LANDED, context.clock.now())

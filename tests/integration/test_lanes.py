@@ -1,0 +1,172 @@
+"""The flex and live lanes, the rescue before a deadline, and the canary, by whole runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from live_app import LiveProvider, serving
+
+from bulkrate.core.run_states import RunState
+from bulkrate.errors import CanaryFailed, Refused
+from bulkrate.jobs.load import load_job_mapping
+from bulkrate.ledger.home import Home
+from bulkrate.pipeline.report import report
+from bulkrate.pipeline.workspace import Workspace
+from bulkrate.testing import FakeClock, MisbehavingProvider
+
+ROWS = 40
+
+
+def write(folder: Path, rows: int = ROWS) -> None:
+    lines = [json.dumps({"id": f"T-{n}", "body": f"ticket {n}"}) for n in range(rows)]
+    (folder / "rows.jsonl").write_text("\n".join(lines), encoding="utf-8")
+
+
+def job(folder: Path, **fields: Any) -> Any:
+    document = {
+        "name": "lanes",
+        "source": {"path": "rows.jsonl", "key": "id"},
+        "request": {"model": "openai/gpt-4o-mini", "prompt": "{{ body }}", "max_output_tokens": 20},
+        "sink": {"path": "answers.jsonl"},
+        **fields,
+    }
+    return load_job_mapping(document, folder)
+
+
+def workspace(folder: Path, base_url: str, clock: Any = None, **limits: str) -> Workspace:
+    env = {"OPENAI_API_KEY": "sk-test", "OPENAI_BASE_URL": base_url}
+    env |= {f"BULKRATE_LIMITS__{name.upper()}": value for name, value in limits.items()}
+    return Workspace(Home.find(folder, env={}), env=env, clock=clock)
+
+
+def run(space: Workspace, declared: Any, max_cost: Decimal | None = None) -> dict[str, Any]:
+    prepared = space.prepare(declared)
+    prepared = space.approve(prepared, decide=lambda quote: True, max_cost=max_cost)
+    done = anyio.run(lambda: space.advance(prepared.id, poll_s=0.01))
+    return report(space.ledger, done)
+
+
+def answers(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "answers.jsonl").read_text("utf-8").splitlines()]
+
+
+@pytest.fixture
+def fake_clock() -> FakeClock:
+    """A day on which batch rates are published."""
+    return FakeClock(datetime(2026, 11, 24, tzinfo=UTC))
+
+
+@pytest.fixture
+def live() -> Iterator[LiveProvider]:
+    with serving(LiveProvider()) as provider:
+        yield provider
+
+
+def test_live_answers_every_row_once_and_in_order(tmp_path: Path, live: LiveProvider) -> None:
+    write(tmp_path)
+    live.refuse_first = 3
+    result = run(workspace(tmp_path, live.base_url), job(tmp_path, lane="live"))
+    assert result["rows"]["succeeded"] == ROWS
+    assert [line["output"] for line in answers(tmp_path)] == [f"TICKET {n}" for n in range(ROWS)]
+    assert set(live.answered.values()) == {1}
+    assert live.refused == 3
+    assert live.most_at_once > 1
+    assert result["possibly_billed"] == 0
+    assert result["quote"]["lane"] == "live"
+
+
+def test_flex_asks_for_the_discounted_tier(tmp_path: Path, live: LiveProvider) -> None:
+    write(tmp_path)
+    assert run(workspace(tmp_path, live.base_url), job(tmp_path, lane="flex"))["rows"]["succeeded"] == ROWS
+    assert live.tiers == {"flex": ROWS}
+
+
+def test_a_bad_row_fails_alone(tmp_path: Path, live: LiveProvider) -> None:
+    write(tmp_path)
+    live.bad = "ticket 7"
+    result = run(workspace(tmp_path, live.base_url), job(tmp_path, lane="live"))
+    assert result["failures"] == {"bad_request": 1}
+    assert "no such thing" in answers(tmp_path)[7]["error"]["message"]
+
+
+def test_an_answer_that_never_came_is_asked_again_and_said(tmp_path: Path, live: LiveProvider) -> None:
+    write(tmp_path, 5)
+    live.hang_first = 1
+    result = run(workspace(tmp_path, live.base_url, answer_timeout_s="0.5"), job(tmp_path, lane="live"))
+    assert result["rows"]["succeeded"] == 5
+    assert sorted(live.answered.values()) == [1, 1, 1, 1, 2]
+    assert result["possibly_billed"] == 1
+
+
+def test_a_broken_job_stops_at_its_canary(tmp_path: Path, misbehaving_provider: Any) -> None:
+    provider = misbehaving_provider("bad_rows=6")
+    write(tmp_path, 200)
+    space = workspace(tmp_path, provider.base_url)
+    space.env["OPENAI_API_KEY"] = provider.api_key
+    with pytest.raises(CanaryFailed, match="6 of 20 rows"):
+        run(space, job(tmp_path, canary={"rows": 20, "max_failed": 0.1}))
+    assert provider.meter.rows_accepted == 20
+
+
+def test_a_healthy_canary_lets_the_rest_go(tmp_path: Path, misbehaving_provider: Any) -> None:
+    provider = misbehaving_provider("bad_rows=1")
+    write(tmp_path, 200)
+    space = workspace(tmp_path, provider.base_url)
+    space.env["OPENAI_API_KEY"] = provider.api_key
+    result = run(space, job(tmp_path, canary={"rows": 20, "max_failed": 0.1}))
+    assert [batch["requests"] for batch in result["batches"]] == [20, 180]
+    assert result["rows"]["succeeded"] == 199
+
+
+def rescued(
+    folder: Path, clock: Any, faults: str, *, max_cost: Decimal | None = None, rows: int = ROWS
+) -> tuple[dict[str, Any], MisbehavingProvider, LiveProvider]:
+    """A run whose batch is stuck, with a deadline in two hours and a live endpoint beside."""
+    write(folder, rows)
+    batch = MisbehavingProvider(faults, now=clock.now)
+    with serving(LiveProvider(batch=batch.app)) as live:
+        space = workspace(folder, live.base_url, clock, cancel_latency_s="600", answers_per_s="1")
+        space.env["OPENAI_API_KEY"] = batch.api_key
+        declared = job(folder, lane={"deadline": "2h", "rescue": "live", "poll": 60})
+        prepared = space.prepare(declared)
+        prepared = space.approve(prepared, decide=lambda quote: True, max_cost=max_cost)
+        done = anyio.run(lambda: space.advance(prepared.id, timeout_s=4 * 3600))
+        return report(space.ledger, done), batch, live
+
+
+def test_a_stuck_batch_is_left_in_time_and_only_the_rest_is_sent_again(
+    tmp_path: Path, fake_clock: Any
+) -> None:
+    began_at = fake_clock.now()
+    result, batch, live = rescued(tmp_path, fake_clock, "stuck=1,done=15")
+    assert result["state"] == RunState.FINISHED
+    assert result["rows"]["succeeded"] == ROWS
+    assert batch.meter.rows_billed == 15
+    assert sum(live.answered.values()) == ROWS - 15
+    assert set(live.answered.values()) == {1}
+    # Cancel latency of 10 minutes and 25 rows at one a second: not before it must, and not too late.
+    assert timedelta(hours=1) < fake_clock.now() - began_at <= timedelta(hours=2)
+
+
+def test_a_batch_that_is_in_time_is_left_alone(tmp_path: Path, fake_clock: Any) -> None:
+    result, batch, live = rescued(tmp_path, fake_clock, "")
+    assert result["rows"]["succeeded"] == ROWS
+    assert batch.meter.rows_billed == ROWS
+    assert not live.answered
+
+
+def test_a_rescue_that_costs_more_than_was_approved_does_not_happen(tmp_path: Path, fake_clock: Any) -> None:
+    # One row's ceiling on the live lane is more than this.
+    with pytest.raises(Refused):
+        rescued(tmp_path, fake_clock, "stuck=1", max_cost=Decimal("0.0000001"))
+    # Enough for the batch; the live lane would take nearly twice as much.
+    result, _, live = rescued(tmp_path, fake_clock, "stuck=1,done=5", max_cost=Decimal("0.0003"))
+    assert result["state"] == RunState.ACTIVE
+    assert not live.answered
