@@ -9,86 +9,41 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Final
+
+from bulkrate.testing.fault_kinds import (
+    CONTENT,
+    FAULTS,
+    LIMITED,
+    OPERATIONS,
+    UNKNOWN_WORDS,
+    WHEN,
+    WORDS,
+    Fate,
+    FaultKind,
+    Scope,
+)
+
+__all__ = [
+    "ALL",
+    "CONTENT",
+    "FAULTS",
+    "OPERATIONS",
+    "UNKNOWN_WORDS",
+    "Fate",
+    "Fault",
+    "FaultError",
+    "FaultKind",
+    "FaultPlan",
+    "Scope",
+]
 
 ALL: Final = -1
 """The value of ``batches`` that means every batch (written ``batches=all``)."""
 
-OPERATIONS: Final = ("upload", "create", "status", "download", "list", "cancel", "delete")
-"""The calls that can be held or left unanswered."""
-
 
 class FaultError(ValueError):
     """A fault string that names no fault, no option of it, or a value it cannot have."""
-
-
-class Scope(StrEnum):
-    """What a fault's budget counts."""
-
-    BATCH = "batch"  # the first `batches` batches that would run
-    CALL = "call"  # the first `count` calls of an operation
-    STANDING = "standing"  # always in force
-
-
-class Fate(StrEnum):
-    """How one row of a batch ends."""
-
-    ANSWERED = "answered"
-    TRUNCATED = "truncated"  # answered, finish reason `length`
-    BAD_JSON = "bad_json"  # answered, but a structured answer that does not parse
-    REFUSED = "refused"  # reached the model's door and was turned away: HTTP 4xx for this row
-    MISSING = "missing"  # run, but in neither result file
-    EXPIRED = "expired"  # not run when the window closed
-    CANCELLED = "cancelled"  # not run when the batch was cancelled
-
-
-@dataclass(frozen=True, slots=True)
-class FaultKind:
-    """One entry of the fault table: what ``count`` counts, the scope, and the options with defaults."""
-
-    meaning: str
-    scope: Scope
-    options: Mapping[str, int | str] = field(default_factory=dict)
-
-
-def _operation_faults() -> dict[str, FaultKind]:
-    kinds: dict[str, FaultKind] = {}
-    for op in OPERATIONS:
-        kinds[f"hold_{op}"] = FaultKind(
-            f"the first n {op} calls wait, before or after their effect, until they are released",
-            Scope.CALL,
-            {"when": "after"},
-        )
-        kinds[f"{op}_unanswered"] = FaultKind(
-            f"the first n {op} calls take effect (or not: when=before) and are never answered",
-            Scope.CALL,
-            {"when": "after"},
-        )
-    return kinds
-
-
-FAULTS: Final[Mapping[str, FaultKind]] = {
-    "missing": FaultKind("n rows run and are in neither result file", Scope.BATCH, {"billed": 1}),
-    "bad_rows": FaultKind("n rows are refused by themselves", Scope.BATCH, {"status": 400}),
-    "expire_after": FaultKind("the batch expires with n rows answered", Scope.BATCH),
-    "token_queue": FaultKind("a model's batches in flight may hold n prompt tokens", Scope.STANDING),
-    "status_503": FaultKind("n status calls in a row answer 503", Scope.BATCH, {"from_poll": 1}),
-    "stuck": FaultKind(
-        "n batches stay in a phase, with `done` rows run, for `polls` status calls (0: for ever)",
-        Scope.BATCH,
-        {"phase": "in_progress", "done": 0, "polls": 0},
-    ),
-    "truncate": FaultKind("n rows capped under `below` output tokens are cut", Scope.BATCH, {"below": 256}),
-    "bad_json": FaultKind("n structured answers do not parse the first time", Scope.BATCH),
-    **_operation_faults(),
-}
-"""Every fault by name. Operations: see ``OPERATIONS``."""
-
-_WORDS: Final[Mapping[str, Collection[str]]] = {
-    "when": ("before", "after"),
-    "phase": ("validating", "in_progress", "finalizing"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +51,7 @@ class Fault:
     """One fault with its parameters.
 
     ``skip`` batches (or calls) behave first. ``batches`` is how many misbehave after them (``ALL``: every
-    one); a ``CALL`` fault has ``count`` in that place, and so has ``stuck``.
+    one); for faults that count calls or batches, ``count`` stands in that place.
     """
 
     name: str
@@ -117,20 +72,22 @@ class Fault:
         batches, skip, options = 1, 0, dict(kind.options)
         for part in rest:
             key, _, option = part.partition("=")
-            if key == "batches" and kind.scope is Scope.BATCH and name != "stuck":
+            if key == "batches" and kind.scope is Scope.BATCH:
                 batches = ALL if option == "all" else _number(key, option)
             elif key == "skip" and kind.scope is not Scope.STANDING:
                 skip = _number(key, option)
             elif key in kind.options:
-                options[key] = _option(key, option)
+                options[key] = _option(name, key, option)
             else:
                 known = ", ".join([*kind.options, "batches", "skip"])
                 raise FaultError(f"fault {name!r} has no option {key!r}; it has: {known}")
-        return cls(name, count, count if name == "stuck" else batches, skip, options)
+        if kind.scope is Scope.BATCHES:
+            batches = count
+        return cls(name, count, batches, skip, options)
 
     def __str__(self) -> str:
         parts = [f"{self.name}={self.count}"]
-        if self.batches != 1 and self.name != "stuck":
+        if self.batches != 1 and FAULTS[self.name].scope is Scope.BATCH:
             parts.append(f"batches={'all' if self.batches == ALL else self.batches}")
         if self.skip:
             parts.append(f"skip={self.skip}")
@@ -181,13 +138,26 @@ class FaultPlan:
         return next((fault for fault in self.faults if fault.name == name), None)
 
     def on_call(self, operation: str, nth: int) -> Fault | None:
-        """The fault that interrupts the ``nth`` call (from 0) of ``operation``: a hold or a silence."""
+        """The fault that interrupts the ``nth`` call (from 0) of ``operation``: the first that does."""
         for fault in self.faults:
-            if fault.name in (f"hold_{operation}", f"{operation}_unanswered"):
-                into = nth - fault.skip
-                if 0 <= into < fault.count:
-                    return fault
+            if FAULTS[fault.name].operation == operation and 0 <= nth - fault.skip < fault.count:
+                return fault
+        rate = self.named("creation_rate")
+        if (
+            rate is not None
+            and operation == "create"
+            and nth % (rate.count + rate.number("refused")) >= rate.count
+        ):
+            return rate
         return None
+
+    def on_content(self, nth: int) -> dict[str, Fault]:
+        """What befalls the bytes of the ``nth`` download (from 0) that is being sent; faults add up here."""
+        return {
+            fault.name: fault
+            for fault in self.faults
+            if FAULTS[fault.name].operation == CONTENT and 0 <= nth - fault.skip < fault.count
+        }
 
     def choose(self, label: str, ordinal: int, candidates: Sequence[int], count: int) -> list[int]:
         """``count`` of ``candidates`` (all, if there are fewer): the same for the same seed."""
@@ -217,10 +187,16 @@ class FaultPlan:
         fates: dict[int, Fate] = {}
         if done < rows:
             fates = dict.fromkeys(self.choose("done", ordinal, range(rows), rows - done), unfinished)
+        if self.on_batch("no_output", ordinal) is not None:
+            refused = range(rows)
         fates |= {row: Fate.REFUSED for row in refused if row not in fates}
         picks: tuple[tuple[str, Fate, Callable[[int], bool] | None], ...] = (
             ("missing", Fate.MISSING, None),
             ("bad_rows", Fate.REFUSED, None),
+            ("refused_in_output", Fate.REFUSED_IN_OUTPUT, None),
+            ("cut_lines", Fate.CUT_LINE, None),
+            ("bad_utf8", Fate.BAD_UTF8, None),
+            ("empty_body", Fate.EMPTY_BODY, None),
             ("truncate", Fate.TRUNCATED, can_truncate),
             ("bad_json", Fate.BAD_JSON, can_break),
         )
@@ -238,10 +214,13 @@ def _number(key: str, text: str) -> int:
     return int(text)
 
 
-def _option(key: str, text: str) -> int | str:
-    words = _WORDS.get(key)
+def _option(name: str, key: str, text: str) -> int | str:
+    words = WORDS.get((name, key), WHEN if key == "when" else None)
     if words is None:
-        return _number(key, text)
+        number, allowed = _number(key, text), LIMITED.get(key)
+        if allowed is not None and number not in allowed:
+            raise FaultError(f"{key} is a number from {allowed.start} to {allowed.stop - 1}, not {number}")
+        return number
     if text not in words:
         raise FaultError(f"{key} is one of {', '.join(words)}, not {text!r}")
     return text

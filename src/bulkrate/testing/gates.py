@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from starlette.responses import Response
 
 from bulkrate.testing.faults import Fault
+from bulkrate.testing.records import Reason, Refused
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -18,9 +19,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound=Response)
 
+TRANSPORT: Final = "transport"
+"""Where our server puts the connection into a request's state."""
+
 
 class _CallerGone(Exception):
-    """The caller of an unanswered call hung up."""
+    """The caller of an unanswered call hung up, or was cut off."""
 
 
 class Gates:
@@ -28,8 +32,9 @@ class Gates:
 
     Events are ``<operation>_<phase>`` with the phases, in order: ``arrived`` (the request is complete),
     ``held`` or ``unanswered`` (if a fault stops it, before or after the effect), ``done`` (the effect is
-    recorded), ``answered`` (the answer is about to be sent; a refusal is one too), or ``gone`` (a caller
-    that was left without an answer hung up).
+    recorded), ``answered`` (the answer is about to be sent; a refusal is one too), or ``cut`` (the
+    connection is broken) and ``gone`` (a caller that was left without an answer hung up, or was cut off).
+    ``call_arrived`` counts the calls of all operations.
     """
 
     def __init__(self, state: ProviderState) -> None:
@@ -46,8 +51,9 @@ class Gates:
         The request's body must have been read. An effect that raises is answered but not done.
         """
         self._happened(f"{operation}_arrived")
+        self._happened("call_arrived")
         fault = self._state.call_fault(operation)
-        when = None if fault is None else fault.word("when")
+        when = None if fault is None else str(fault.options.get("when", "before"))
         try:
             if fault is not None and when == "before":
                 await self._stop(operation, fault, request)
@@ -64,6 +70,23 @@ class Gates:
             raise
         self._happened(f"{operation}_answered")
         return response
+
+    async def cut_midway(self, operation: str, request: Request) -> bool:
+        """Before a body is read: read half of it and break the connection, if that is the call's fault."""
+        fault = self._state.next_call_fault(operation)
+        if fault is None or fault.name != f"{operation}_cut":
+            return False
+        self._state.call_fault(operation)
+        self._happened(f"{operation}_arrived")
+        self._happened("call_arrived")
+        received, size = 0, int(request.headers.get("content-length", 0))
+        async for chunk in request.stream():
+            received += len(chunk)
+            if received * 2 >= size:
+                break
+        await self._hang_up(operation, request)
+        self._happened(f"{operation}_gone")
+        return True
 
     async def wait(self, event: str, count: int = 1) -> int:
         """Return once ``event`` has happened ``count`` times, with how often it has by then."""
@@ -99,15 +122,58 @@ class Gates:
                 future.set_result(self.events[event])
 
     async def _stop(self, operation: str, fault: Fault, request: Request) -> None:
-        """Hold the call until it is released, or leave it unanswered until its caller is gone."""
-        if fault.name.startswith("hold_"):
-            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._held.append((operation, future))
-            self._happened(f"{operation}_held")
-            await future
-            return
-        self._happened(f"{operation}_unanswered")
-        # The body has been read, so the next message is the end of the connection.
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-        raise _CallerGone
+        """Hold the call, refuse it, cut it off, or leave it unanswered until its caller is gone."""
+        match fault.name.removeprefix(f"{operation}_"):
+            case "unanswered":
+                self._happened(f"{operation}_unanswered")
+                await disconnected(request)
+                raise _CallerGone
+            case "cut":
+                await self._hang_up(operation, request)
+                raise _CallerGone
+            case "late_create":
+                await self._hang_up(operation, request)
+                await self.wait("call_arrived", self.events["call_arrived"] + fault.number("calls"))
+            case name if name.startswith("hold_"):
+                future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                self._held.append((operation, future))
+                self._happened(f"{operation}_held")
+                await future
+            case name:
+                raise _refusal(name, fault)
+
+    async def _hang_up(self, operation: str, request: Request) -> None:
+        self._happened(f"{operation}_cut")
+        transport = transport_of(request)
+        if transport is None:  # an application called without a server has no connection to break
+            raise ConnectionResetError(f"{operation}: the connection was cut")
+        transport.abort()
+        await disconnected(request)
+
+
+def transport_of(request: Request) -> asyncio.Transport | None:
+    """The connection a request came by, where our own server runs the application."""
+    found: asyncio.Transport | None = request.scope.get("state", {}).get(TRANSPORT)
+    return found
+
+
+async def disconnected(request: Request) -> None:
+    """Return when the connection has ended."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _refusal(name: str, fault: Fault) -> Refused:
+    match name:
+        case "creation_rate":  # 2,000 batches an hour; 429 on create (guide and a public issue, 2026)
+            message = "Too many batches have been created. Please try again later."
+            return Refused(Reason.RATE_LIMITED, message, code="rate_limit_exceeded")
+        case "file_lag":  # seen under many rapid uploads (2025)
+            message = "Cannot find file, or the project does not have access to it."
+            return Refused(Reason.INVALID, message)
+        case "429":
+            seconds = fault.number("retry_after") or None
+            message = "Rate limit reached for requests."
+            return Refused(Reason.RATE_LIMITED, message, code="rate_limit_exceeded", retry_after_s=seconds)
+        case _:
+            return Refused(Reason.TOLD, "The call failed.", status=fault.number("status"))

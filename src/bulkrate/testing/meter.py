@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bulkrate.testing.records import Scan
 
 
 @dataclass(slots=True)
@@ -56,3 +59,28 @@ class Meter:
         """The inverse of ``as_dict``."""
         ids = Counter(values.get("accepted_by_custom_id", {}))
         return cls(**{**values, "accepted_by_custom_id": ids})
+
+
+class Acceptance:
+    """Counts accepted rows into a meter; knows which contents it has seen."""
+
+    def __init__(self, meter: Meter, *, track_ids: bool) -> None:
+        self._meter, self._track_ids = meter, track_ids
+        self._contents: set[int] = set()
+
+    def add(self, scan: Scan) -> None:
+        """Count one batch, whose rows are accepted unless it can only fail."""
+        meter = self._meter
+        meter.batches_created += 1
+        if scan.errors:
+            meter.batches_refused += 1
+            return
+        meter.rows_accepted += scan.rows
+        meter.accepted_input_tokens += scan.prompt_tokens
+        for content in scan.contents:
+            if content in self._contents:
+                meter.rows_accepted_again += 1
+            else:
+                self._contents.add(content)
+        if self._track_ids:
+            meter.accepted_by_custom_id.update(scan.custom_ids)

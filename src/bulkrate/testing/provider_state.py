@@ -8,16 +8,16 @@ what a request line and a result line look like is the dialect's ``Codec``.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from hashlib import blake2b
-from typing import Any, Final
+from typing import Final
 
 from bulkrate.testing import answers
-from bulkrate.testing.answers import Answer, Answerer, TokenCounter
+from bulkrate.testing.answers import Answerer, TokenCounter
 from bulkrate.testing.blob import Blob
-from bulkrate.testing.faults import Fate, Fault, FaultPlan
-from bulkrate.testing.meter import Meter
+from bulkrate.testing.faults import CONTENT, UNKNOWN_WORDS, Fate, Fault, FaultPlan
+from bulkrate.testing.meter import Acceptance, Meter
 from bulkrate.testing.records import (
     Batch,
     Codec,
@@ -26,14 +26,14 @@ from bulkrate.testing.records import (
     Phase,
     Reason,
     Refused,
-    RowContext,
     Scan,
     StoredFile,
-    Usage,
+    nearly,
+    no_batch,
 )
+from bulkrate.testing.result_files import ResultWriter
 
 DEFAULT_WINDOW_S: Final = 86_400
-_OUTPUT_FATES: Final = frozenset({Fate.ANSWERED, Fate.TRUNCATED, Fate.BAD_JSON})
 
 
 class ProviderState:
@@ -62,19 +62,16 @@ class ProviderState:
         self.codec, self.limits, self.polls, self.models = codec, limits, polls, models
         self.plan = plan or FaultPlan()
         self.meter = Meter()
+        self._accepted = Acceptance(self.meter, track_ids=track_ids)
         self.files: dict[str, StoredFile] = {}
         self.batches: dict[str, Batch] = {}
         self._now = now or (lambda: datetime.now(UTC))
-        self._answer = answer or answers.default_answer
         self._count_tokens = count_tokens or answers.count_tokens
-        self._track_ids = track_ids
+        self._writer = ResultWriter(codec, answer or answers.default_answer, self._count_tokens)
         self._runnable = 0  # batches created so far that could run
         self._first_ordinal = 0  # of the batches under the present plan
         self._calls: Counter[str] = Counter()
         self._made: Counter[str] = Counter()
-        self._contents: set[int] = set()
-        self._truncating: set[int] = set()
-        self._broken: set[int] = set()
 
     # -- faults ----------------------------------------------------------------------------------------
 
@@ -83,6 +80,16 @@ class ProviderState:
         self.plan = plan
         self._first_ordinal = self._runnable
         self._calls.clear()
+
+    def content_faults(self) -> dict[str, Fault]:
+        """Count one download that is being sent, and say what befalls its bytes."""
+        nth = self._calls[CONTENT]
+        self._calls[CONTENT] += 1
+        return self.plan.on_content(nth)
+
+    def next_call_fault(self, operation: str) -> Fault | None:
+        """What will interrupt the next call of ``operation``; nothing is counted."""
+        return self.plan.on_call(operation, self._calls[operation])
 
     def call_fault(self, operation: str) -> Fault | None:
         """Count one call of ``operation`` and say what interrupts it, if anything does."""
@@ -134,46 +141,75 @@ class ProviderState:
         """Record a batch over an uploaded file.
 
         Like the real ones, malformed input and an exceeded token queue are accepted here and turn the batch
-        failed at its first step; which it will be is settled now, so that the meter counts a batch whose
-        creator died.
+        failed at its first step (``token_queue=…,at=create`` refuses at once, as Azure does); which it will
+        be is settled now, so that the meter counts a batch whose creator died.
         """
         source = self.files[input_file_id]
-        scan = self.codec.scan(
+        scan = self._scan(source, endpoint)
+        if not scan.errors:
+            self._admit(scan)
+        ordinal = -1 if scan.errors else self._runnable
+        self._runnable += not scan.errors
+        at, lag = self._at(), self._at_create("list_lag", ordinal)
+
+        def record(name: str, metadata: dict[str, str] | None, scan: Scan, *, foreign: bool = False) -> Batch:
+            batch = Batch(
+                id=self._new_id("batch_", 32),
+                ordinal=ordinal,
+                endpoint=endpoint,
+                window=window,
+                metadata=metadata,
+                input_file_id=name,
+                created_at=at,
+                expires_at=at + window_s,
+                blob=source.blob,
+                scan=scan,
+                empty_ids=self._at_create("empty_ids", ordinal) is not None,
+                hidden_lists=0 if lag is None else lag.count,
+                foreign=foreign,
+            )
+            self.batches[batch.id] = batch
+            if not foreign:
+                self._accepted.add(scan)
+            return batch
+
+        def record_lookalike(*, first: bool) -> None:
+            if self._at_create("lookalikes", ordinal):
+                theirs = nearly(metadata, first=first)
+                record(self._new_id("file-", 22), theirs, self._scan(source, endpoint), foreign=True)
+
+        record_lookalike(first=True)
+        batch = record(input_file_id, metadata, scan)
+        if self._at_create("duplicate_create", ordinal):
+            record(input_file_id, metadata, self._scan(source, endpoint))
+        record_lookalike(first=False)
+        return batch
+
+    def _scan(self, source: StoredFile, endpoint: str) -> Scan:
+        return self.codec.scan(
             source.blob.lines(),
             endpoint=endpoint,
             limits=self.limits,
             models=self.models,
             count_tokens=self._count_tokens,
         )
-        if not scan.errors:
-            self._admit(scan)
-        at = self._at()
-        batch = Batch(
-            id=self._new_id("batch_", 32),
-            ordinal=-1 if scan.errors else self._runnable,
-            endpoint=endpoint,
-            window=window,
-            metadata=metadata,
-            input_file_id=input_file_id,
-            created_at=at,
-            expires_at=at + window_s,
-            blob=source.blob,
-            scan=scan,
-        )
-        self.batches[batch.id] = batch
-        self.meter.batches_created += 1
-        if scan.errors:
-            self.meter.batches_refused += 1
-        else:
-            self._runnable += 1
-            self._count_accepted(scan)
-        return batch
+
+    def listed(self, *, first_page: bool = True) -> list[Batch]:
+        """The batches a list call shows, newest first; each first page brings hidden ones nearer."""
+        shown = []
+        for batch_id in list(self.batches)[::-1]:
+            batch = self.batch(batch_id)
+            if batch.hidden_lists == 0:
+                shown.append(batch)
+            else:
+                batch.hidden_lists -= first_page
+        return shown
 
     def batch(self, batch_id: str) -> Batch:
         """The batch as it stands, or ``Refused`` with ``NOT_FOUND``."""
         found = self.batches.get(batch_id)
         if found is None:
-            raise Refused(Reason.NOT_FOUND, f"No batch found with id '{batch_id}'.")
+            raise no_batch(batch_id)
         self._close_window(found)
         return found
 
@@ -182,10 +218,16 @@ class ProviderState:
         self.meter.status_calls += 1
         batch = self.batch(batch_id)
         batch.asked += 1
-        fault = self._batch_fault("status_503", batch)
-        if fault is not None and 0 <= batch.asked - fault.number("from_poll") < fault.count:
+        if self._on_poll("status_404", batch):
+            raise no_batch(batch_id)
+        if self._on_poll("status_503", batch):
             message = "The server is overloaded or not ready yet."
             raise Refused(Reason.UNAVAILABLE, message)
+        unknown = self._batch_fault("unknown_status", batch)
+        if unknown is not None and batch.asked <= unknown.count and not batch.ended:
+            batch.word = UNKNOWN_WORDS[batch.asked % len(UNKNOWN_WORDS)]
+            return batch
+        batch.word = None
         self.step(batch)
         return batch
 
@@ -207,7 +249,10 @@ class ProviderState:
         if batch.ended:
             return
         if batch.phase is Phase.CANCELLING:
-            self._finish(batch, Phase.CANCELLED, Fate.CANCELLED)
+            slow = self._batch_fault("slow_cancel", batch)
+            batch.cancelling_polls += 1
+            if slow is None or batch.cancelling_polls > slow.count or batch.released:
+                self._finish(batch, Phase.CANCELLED, Fate.CANCELLED)
             return
         if batch.scan.errors:
             self._enter(batch, Phase.FAILED)
@@ -242,16 +287,22 @@ class ProviderState:
             batch.rows = batch.scan.rows
             self._enter(batch, Phase.IN_PROGRESS)
         expiring = self._batch_fault("expire_after", batch)
+        cancelled = self._batch_fault("cancel_after", batch)
+        short = cancelled or expiring
         if phase is Phase.COMPLETED:
-            batch.done = batch.rows if expiring is None else min(expiring.count, batch.rows)
-            if batch.done < batch.rows:
-                self._finish(batch, Phase.EXPIRED, Fate.EXPIRED)
-            else:
+            batch.done = batch.rows if short is None else min(short.count, batch.rows)
+            if batch.done == batch.rows:
                 self._enter(batch, Phase.FINALIZING)
                 self._finish(batch, Phase.COMPLETED, Fate.EXPIRED)
+            elif cancelled is not None:
+                self._enter(batch, Phase.CANCELLING)
+                if self._batch_fault("slow_cancel", batch) is None:
+                    self._finish(batch, Phase.CANCELLED, Fate.CANCELLED)
+            else:
+                self._finish(batch, Phase.EXPIRED, Fate.EXPIRED)
             return
         if phase is Phase.FINALIZING:
-            if expiring is None:
+            if short is None:
                 batch.done = batch.rows
                 self._enter(batch, phase)
             return
@@ -266,31 +317,17 @@ class ProviderState:
     def _finish(self, batch: Batch, phase: Phase, unfinished: Fate) -> None:
         """Write the result files of the rows that were run, and end."""
         batch.rows = batch.scan.rows
-        usage, output, errors = Usage(), list[bytes](), list[bytes]()
-        fates = self._fates(batch, unfinished)
-        missing = self._batch_fault("missing", batch)
-        batch.done, batch.failed = 0, 0
-        for row, (line, context) in enumerate(self._row_contexts(batch)):
-            fate = fates.get(row, Fate.ANSWERED)
-            written, spent = self.codec.result(line, fate, context)
-            if fate in _OUTPUT_FATES:
-                output.append(written)
-            elif fate is not Fate.MISSING:
-                errors.append(written)
-            if fate is Fate.MISSING and missing is not None and not missing.number("billed"):
-                spent = None
-            if spent is not None:
-                usage.add(spent)
-                self.meter.rows_billed += 1
-            # The trap: rows that are in no file still count as completed.
-            batch.done += fate in _OUTPUT_FATES or fate is Fate.MISSING
-            batch.failed += fate is Fate.REFUSED
-        self.meter.billed_input_tokens += usage.input_tokens
-        self.meter.billed_cached_tokens += usage.cached_tokens
-        self.meter.billed_output_tokens += usage.output_tokens
-        batch.usage = usage
+        plan = FaultPlan() if batch.foreign else self.plan
+        found = self._writer.write(batch, plan, batch.ordinal - self._first_ordinal, unfinished, self._at())
+        batch.done, batch.failed = found.done, found.failed
+        batch.usage = found.usage if self._batch_fault("no_usage", batch) is None else None
+        if not batch.foreign:
+            self.meter.rows_billed += found.billed
+            self.meter.billed_input_tokens += found.usage.input_tokens
+            self.meter.billed_cached_tokens += found.usage.cached_tokens
+            self.meter.billed_output_tokens += found.usage.output_tokens
         order = self.plan.rng("order", batch.ordinal)
-        for lines, purpose in ((output, "output"), (errors, "error")):
+        for lines, purpose in ((found.output, "output"), (found.errors, "error")):
             if lines:
                 order.shuffle(lines)  # no provider promises an order
                 stored = self._store(Blob(lines), f"{batch.id}_{purpose}.jsonl", "batch_output", None)
@@ -302,42 +339,6 @@ class ProviderState:
         batch.scan.forget_rows()
         self._close_unused(batch.blob)
 
-    def _fates(self, batch: Batch, unfinished: Fate) -> dict[int, Fate]:
-        scan, ordinal = batch.scan, batch.ordinal - self._first_ordinal
-        truncate = self.plan.named("truncate")
-        below = 0 if truncate is None else truncate.number("below")
-        fates = self.plan.fates(
-            ordinal,
-            rows=batch.rows,
-            done=batch.done,
-            unfinished=unfinished,
-            refused=scan.refused,
-            can_truncate=lambda row: 0 <= scan.caps[row] < below,
-            can_break=lambda row: bool(scan.structured[row]) and scan.contents[row] not in self._broken,
-        )
-        if self._truncating:  # cut once, a request stays cut until it comes with a larger cap
-            for row, content in enumerate(scan.contents):
-                if content in self._truncating and 0 <= scan.caps[row] < below and row not in fates:
-                    fates[row] = Fate.TRUNCATED
-        self._truncating |= {scan.contents[row] for row, fate in fates.items() if fate is Fate.TRUNCATED}
-        self._broken |= {scan.contents[row] for row, fate in fates.items() if fate is Fate.BAD_JSON}
-        return fates
-
-    def _row_contexts(self, batch: Batch) -> Iterator[tuple[bytes, RowContext]]:
-        at = self._at()
-        bad_rows = self._batch_fault("bad_rows", batch)
-        status = bad_rows.number("status") if bad_rows is not None else 400
-        for row, line in enumerate(batch.blob.lines()):
-            tail = f"{batch.id[6:14]}{row:08x}"
-            context = RowContext(
-                f"batch_req_{tail}", f"req_{tail}", at, status, self._ask, self._count_tokens
-            )
-            yield line, context
-
-    def _ask(self, body: Mapping[str, Any]) -> Answer:
-        given = self._answer(body)
-        return Answer(given) if isinstance(given, str) else given
-
     # -- admission and counts --------------------------------------------------------------------------
 
     def _admit(self, scan: Scan) -> None:
@@ -347,7 +348,7 @@ class ProviderState:
         enqueued = sum(
             batch.scan.prompt_tokens
             for batch in self.batches.values()
-            if not batch.ended and not batch.scan.errors and batch.scan.model == scan.model
+            if not (batch.ended or batch.foreign or batch.scan.errors) and batch.scan.model == scan.model
         )
         if enqueued + scan.prompt_tokens > queue.count:
             message = (
@@ -355,24 +356,21 @@ class ProviderState:
                 f"Limit: {queue.count:,} enqueued tokens. "
                 "Please try again once some in_progress batches have been completed."
             )
+            if queue.word("at") == "create":
+                raise Refused(Reason.INVALID, message, code="token_limit_exceeded")
             scan.errors.append(JobError("token_limit_exceeded", message))
-
-    def _count_accepted(self, scan: Scan) -> None:
-        meter = self.meter
-        meter.rows_accepted += scan.rows
-        meter.accepted_input_tokens += scan.prompt_tokens
-        for content in scan.contents:
-            if content in self._contents:
-                meter.rows_accepted_again += 1
-            else:
-                self._contents.add(content)
-        if self._track_ids:
-            meter.accepted_by_custom_id.update(scan.custom_ids)
 
     # -- small parts -----------------------------------------------------------------------------------
 
     def _batch_fault(self, name: str, batch: Batch) -> Fault | None:
-        return self.plan.on_batch(name, batch.ordinal - self._first_ordinal)
+        return None if batch.foreign else self._at_create(name, batch.ordinal)
+
+    def _at_create(self, name: str, ordinal: int) -> Fault | None:
+        return self.plan.on_batch(name, ordinal - self._first_ordinal)
+
+    def _on_poll(self, name: str, batch: Batch) -> bool:
+        fault = self._batch_fault(name, batch)
+        return fault is not None and 0 <= batch.asked - fault.number("from_poll") < fault.count
 
     def _enter(self, batch: Batch, phase: Phase) -> None:
         batch.phase = phase
@@ -394,4 +392,6 @@ class ProviderState:
         return prefix + blake2b(key, digest_size=16).hexdigest()[:length]
 
     def _at(self) -> int:
-        return int(self._now().timestamp())
+        skew = self.plan.named("clock_skew")
+        off_s = 0 if skew is None else skew.count if skew.word("way") == "ahead" else -skew.count
+        return int(self._now().timestamp()) + off_s

@@ -36,16 +36,29 @@ class Reason(StrEnum):
     INVALID = "invalid"
     CONFLICT = "conflict"
     UNAVAILABLE = "unavailable"
+    RATE_LIMITED = "rate_limited"
+    TOLD = "told"  # a fault names the status
 
 
 class Refused(Exception):
-    """A call the provider turned away, with the provider's own message, parameter and code."""
+    """A call the provider turned away, with the provider's own message, parameter and code.
+
+    ``status`` is set where a fault names it (``Reason.TOLD``); ``retry_after_s`` goes into the header.
+    """
 
     def __init__(
-        self, reason: Reason, message: str, *, param: str | None = None, code: str | None = None
+        self,
+        reason: Reason,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        status: int | None = None,
+        retry_after_s: int | None = None,
     ) -> None:
         super().__init__(message)
         self.reason, self.message, self.param, self.code = reason, message, param, code
+        self.status, self.retry_after_s = status, retry_after_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +125,7 @@ class RowContext:
     refusal_status: int
     answer: Callable[[Mapping[str, Any]], Answer]
     count_tokens: TokenCounter
+    show_usage: bool = True
 
 
 class Codec(Protocol):
@@ -130,6 +144,12 @@ class Codec(Protocol):
 
     def result(self, line: bytes, fate: Fate, context: RowContext) -> tuple[bytes, Usage | None]:
         """The result line of a row that ended as ``fate``, with its usage if it was run."""
+
+    def custom_id(self, line: bytes) -> str:
+        """The id of a request line."""
+
+    def renamed(self, line: bytes, custom_id: str) -> bytes:
+        """The request line with another id."""
 
 
 @dataclass(slots=True)
@@ -169,12 +189,35 @@ class Batch:
     asked: int = 0
     """Status calls, answered or not."""
     held_polls: int = 0
+    cancelling_polls: int = 0
     released: bool = False
     output_file_id: str | None = None
     error_file_id: str | None = None
     usage: Usage | None = None
+    word: str | None = None
+    """What the last status call says in place of the phase."""
+    empty_ids: bool = False
+    """Whether a file that is not there has the id ``""``."""
+    hidden_lists: int = 0
+    """How many more list calls leave it out."""
+    foreign: bool = False
+    """Whether it is somebody else's: not counted, and never misbehaving."""
 
     @property
     def ended(self) -> bool:
         """Whether nothing will change any more."""
         return self.phase in ENDED
+
+
+def no_batch(batch_id: str) -> Refused:
+    """What is said of a batch that is not known."""
+    return Refused(Reason.NOT_FOUND, f"No batch found with id '{batch_id}'.")
+
+
+def nearly(metadata: Mapping[str, str] | None, *, first: bool) -> dict[str, str] | None:
+    """The metadata of somebody else's batch: the first value, or the last, differs in one character."""
+    if not metadata:
+        return None
+    key = list(metadata)[0 if first else -1]
+    value = metadata[key]
+    return {**metadata, key: ("y" if value[:1] == "z" else "z") + value[1:]}

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 import uvicorn
 from starlette.applications import Starlette
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from bulkrate.testing.control import Control
 from bulkrate.testing.dialects import load_dialect
 from bulkrate.testing.faults import Fault, FaultPlan
-from bulkrate.testing.gates import Gates
+from bulkrate.testing.gates import TRANSPORT, Gates
 from bulkrate.testing.meter import Meter
 from bulkrate.testing.provider_state import ProviderState
 
@@ -189,13 +190,27 @@ class MisbehavingProvider:
         return asyncio.run_coroutine_threadsafe(work, self._server.loop).result()
 
 
+class _Protocol(H11Protocol):
+    """HTTP/1.1 that hands the connection to the application, which may break it."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.app_state = {**self.app_state, TRANSPORT: transport}
+
+
 class _Server(uvicorn.Server):
     """Uvicorn without its ticking loop and its patience: starts and stops at once."""
 
     def __init__(self, app: Starlette) -> None:
         super().__init__(
             uvicorn.Config(
-                app, http="h11", ws="none", loop="asyncio", lifespan="off", log_config=None, access_log=False
+                app,
+                http=_Protocol,
+                ws="none",
+                loop="asyncio",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
             )
         )
         self.ready = threading.Event()

@@ -23,6 +23,20 @@ from bulkrate.testing.faults import ALL, FAULTS, Fate, Fault, FaultError, FaultP
         "truncate=2,below=64",
         "hold_create=1,when=before",
         "create_unanswered=1",
+        "create_429=2,retry_after=7",
+        "create_error=1,status=502,when=after",
+        "create_cut=1,when=before",
+        "late_create=1,calls=9",
+        "upload_cut=1",
+        "download_cut=1,at=90",
+        "trickle=1,bytes=7",
+        "duplicate_rows=3,second=error",
+        "cancel_after=600,batches=2",
+        "token_queue=100,at=create",
+        "creation_rate=5,refused=2",
+        "clock_skew=90,way=ahead",
+        "no_output=2,status=500",
+        "refused_in_output=2,status=0",
     ],
 )
 def test_a_fault_is_read_and_written_back(text: str) -> None:
@@ -46,6 +60,9 @@ def test_every_fault_has_a_default_count() -> None:
         ("stuck=1,phase=asleep", "phase is one of"),
         ("hold_create=1,when=during", "when is one of"),
         ("hold_create=1,batches=2", "has no option 'batches'"),
+        ("token_queue=5,at=noon", "at is one of poll, create"),
+        ("download_cut=1,at=101", "at is a number from 0 to 100"),
+        ("trickle=1,bytes=0", "bytes is a number from 1"),
         ("missing=1 missing=2", "given twice: missing"),
     ],
 )
@@ -72,7 +89,40 @@ def test_faults_of_calls_hit_the_first_calls_only() -> None:
 
 
 def test_standing_faults_have_no_budget() -> None:
-    assert [name for name, kind in FAULTS.items() if kind.scope is Scope.STANDING] == ["token_queue"]
+    standing = [name for name, kind in FAULTS.items() if kind.scope is Scope.STANDING]
+    assert standing == ["token_queue", "creation_rate", "clock_skew"]
+
+
+def test_a_fault_of_batches_counts_batches() -> None:
+    plan = FaultPlan.parse("no_output=2,skip=1 empty_ids=1")
+    hit = [ordinal for ordinal in range(5) if plan.on_batch("no_output", ordinal)]
+    assert hit == [1, 2]
+    with pytest.raises(FaultError, match="has no option 'batches'"):
+        FaultPlan.parse("no_output=2,batches=3")
+
+
+def test_of_some_creates_in_a_row_the_last_are_too_many() -> None:
+    plan = FaultPlan.parse("creation_rate=2,refused=3")
+    assert [plan.on_call("create", nth) is not None for nth in range(7)] == [
+        False,
+        False,
+        True,
+        True,
+        True,
+        False,
+        False,
+    ]
+    assert plan.on_call("status", 2) is None
+
+
+def test_what_befalls_a_download_adds_up() -> None:
+    plan = FaultPlan.parse("gzip=2 download_cut=1,at=30 trickle=1,skip=1")
+    assert [set(plan.on_content(nth)) for nth in range(3)] == [
+        {"gzip", "download_cut"},
+        {"gzip", "trickle"},
+        set(),
+    ]
+    assert plan.on_call("download", 0) is None, "the call itself is not interrupted"
 
 
 @given(seed=st.integers(0, 99), rows=st.integers(0, 60), done=st.integers(0, 60), missing=st.integers(0, 9))

@@ -94,21 +94,19 @@ class OpenAICodec:
         if fate in _UNRUN:
             code, message = _UNRUN[fate]
             error = {"code": code, "message": message}
-        elif fate is Fate.REFUSED:
+        elif fate in (Fate.REFUSED, Fate.REFUSED_IN_OUTPUT):
             # The refusal sits inside the response and the top-level error is null: a trap of the real one.
             status = context.refusal_status
-            reason = _refusal(body, request["url"]) or ("Invalid request for this model.", None)
-            refusal = {
-                "message": reason[0],
-                "type": "invalid_request_error",
-                "param": reason[1],
-                "code": None,
-            }
-            response = _response(status, context, {"error": refusal})
+            response = _response(
+                status, context, {"error": _row_error(status, _refusal(body, request["url"]))}
+            )
         else:
             make = _embeddings if request["url"] == EMBEDDINGS else _chat
             answer, usage = make(body, fate, context)
-            response = _response(200, context, answer)
+            if not context.show_usage:
+                del answer["usage"]
+            # An empty body beside status 200 was seen by a gateway (2026).
+            response = _response(200, context, "" if fate is Fate.EMPTY_BODY else answer)
         written = {
             "id": context.result_id,
             "custom_id": request["custom_id"],
@@ -116,6 +114,14 @@ class OpenAICodec:
             "error": error,
         }
         return orjson.dumps(written, option=orjson.OPT_APPEND_NEWLINE), usage
+
+    def custom_id(self, line: bytes) -> str:
+        """The id of a request line."""
+        return str(orjson.loads(line)["custom_id"])
+
+    def renamed(self, line: bytes, custom_id: str) -> bytes:
+        """The request line with another id."""
+        return orjson.dumps(orjson.loads(line) | {"custom_id": custom_id})
 
     @staticmethod
     def _check_model(scan: Scan, model: str, number: int, models: Sequence[str] | None) -> None:
@@ -182,7 +188,17 @@ def _input_count(body: Mapping[str, Any]) -> int:
     return len(given) if isinstance(given, list) and given and not isinstance(given[0], int) else 1
 
 
-def _response(status: int, context: RowContext, body: Mapping[str, Any]) -> dict[str, Any]:
+def _row_error(status: int, reason: tuple[str, str] | None) -> dict[str, Any]:
+    message, param = reason or ("Invalid request for this model.", None)
+    kind, code = "invalid_request_error", None
+    if status == 429:
+        message, kind, code = "Rate limit reached.", "requests", "rate_limit_exceeded"
+    elif not 400 <= status <= 499:  # 0 was seen in output files (2025-11)
+        message, kind, code = "The server had an error.", "server_error", "server_error"
+    return {"message": message, "type": kind, "param": param, "code": code}
+
+
+def _response(status: int, context: RowContext, body: Mapping[str, Any] | str) -> dict[str, Any]:
     return {"status_code": status, "request_id": context.request_id, "body": body}
 
 
