@@ -65,7 +65,11 @@ class CommandLine:
 
     def environment(self) -> dict[str, str]:
         """Nothing of ours but what the test means to set."""
-        kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if name in ("PATH", "HOME", "LANG", "PYTHONPATH")
+        }
         if self.provider is not None:
             kept |= {"OPENAI_BASE_URL": self.provider.base_url, "OPENAI_API_KEY": KEY}
         return kept | QUICK | self.env

@@ -203,7 +203,12 @@ class LiveProgress:
                 Text(f"{view.completed:,} of {view.total:,}"),
             )
         rest = len(shown.open) - SHOWN_BATCHES
-        foot = [Text(f"  and {rest:,} more", style="dim")] if rest > 0 else []
+        parts: list[Table | Text] = [head, states]
+        if shown.open:
+            parts.append(table)
+        if rest > 0:
+            parts.append(Text(f"  and {rest:,} more", style="dim"))
         if shown.batches_done:
-            foot.append(Text(f"  {shown.batches_done:,} batches done", style="dim"))
-        return Group(head, states, table, *foot)
+            done = "1 batch" if shown.batches_done == 1 else f"{shown.batches_done:,} batches"
+            parts.append(Text(f"  {done} done", style="dim"))
+        return Group(*parts)

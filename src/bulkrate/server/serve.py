@@ -26,6 +26,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
 import orjson
@@ -152,7 +153,7 @@ def _serve(engine: Engine, options: Options) -> int:
     )
     server = uvicorn.Server(config)
     stopped.append(server)
-    _let_uvicorn_handle_signals()
+    _stop_at_signals(server)
     try:
         processor.start()
         run = _run(server, listener, processor=processor, activity=activity, options=options, token=token)
@@ -164,12 +165,17 @@ def _serve(engine: Engine, options: Options) -> int:
     return 0 if processor.failure is None else 1
 
 
-def _let_uvicorn_handle_signals() -> None:
+def _stop_at_signals(server: uvicorn.Server) -> None:
     """uvicorn stops on SIGINT and SIGTERM and then raises them again, for the handlers from before it: with
-    these, the way out goes on (close the log, remove server.json) instead of ending on the spot."""
+    these, the way out goes on (close the log, remove server.json) instead of ending on the spot. A signal
+    that comes before uvicorn listens for it counts, too."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        server.should_exit = True
+
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: None)
+            signal.signal(number, stop)
 
 
 async def _run(
