@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import openai
 import pytest
 
 from bulkrate.core.run_states import RunState
@@ -323,3 +324,40 @@ def test_an_empty_disk_in_the_middle_of_a_run_pays_nothing_twice(
     assert result["rows"]["succeeded"] == 100
     assert [line["id"] for line in again.answers()] == [f"T-{number}" for number in range(100)]
     assert provider.meter.rows_accepted == 102
+
+
+def test_a_lost_sink_is_written_again_and_nothing_is_sent(desk: Desk) -> None:
+    desk.write(ROWS)
+    desk.run()
+    before = (desk.folder / "answers.jsonl").read_bytes()
+    (desk.folder / "answers.jsonl").unlink()
+    desk.run()
+    assert (desk.folder / "answers.jsonl").read_bytes() == before
+    assert desk.accepted() == 30
+
+
+def test_a_job_alike_in_all_but_its_source_is_another_run(desk: Desk, fake_clock: Any) -> None:
+    desk.write(ROWS)
+    first = desk.workspace.prepare(desk.job())
+    desk.workspace.approve(first, decide=lambda quote: True)
+    (desk.folder / "other.csv").write_text("id,body\nX-1,another table\n", encoding="utf-8")
+    other = desk.workspace.prepare(desk.job(source={"path": "other.csv", "key": "id"}))
+    assert other.id != first.id
+    assert other.rows == 1
+
+
+def test_result_files_that_are_gone_make_their_rows_missing(
+    tmp_path: Path, misbehaving_provider: Any
+) -> None:
+    provider = misbehaving_provider()
+    desk = Desk(tmp_path, provider)
+    desk.write(ROWS)
+    run = desk.workspace.prepare(desk.job())
+    desk.workspace.approve(run, decide=lambda quote: True)
+    anyio.run(lambda: desk.workspace.advance(run.id, poll_s=0.01, until_submitted=True))
+    batch = desk.workspace.ledger.batches(run.id)[0]
+    client = openai.OpenAI(base_url=provider.base_url, api_key=provider.api_key, max_retries=0)
+    provider.advance(steps=10)
+    client.files.delete(client.batches.retrieve(batch.id).output_file_id or "")
+    assert desk.run()["rows"]["succeeded"] == 30
+    assert desk.accepted() == 60

@@ -23,7 +23,7 @@ from bulkrate.core.retry import resend_reason
 from bulkrate.core.shard_states import ShardEvent
 from bulkrate.core.usage import NONE, Usage
 from bulkrate.core.vector import RowState, Vector, settle_alias
-from bulkrate.errors import QuotaError, Unreachable
+from bulkrate.errors import NotFoundError, QuotaError, Unreachable
 from bulkrate.ledger.records import BatchRecord, ShardRecord, UsageRecord
 from bulkrate.pipeline.context import RunContext
 from bulkrate.pipeline.durable import whole_file
@@ -34,6 +34,8 @@ from bulkrate.signals import signal
 
 _READ_BYTES = 1 << 20
 KINDS = ("output", "error")
+# Downloads of a file that is "not found" before it is taken for gone.
+FILE_LAG_TRIES = 5
 # Batch errors that say nothing against the requests.
 _PASSING_CODES = frozenset({"server_error", "internal_error", "internal_server_error"})
 
@@ -42,23 +44,35 @@ async def land(context: RunContext, shard: ShardRecord) -> None:
     """Download the batch's result files, whole and synced, before anything reads them."""
     batch = batch_of(context, shard)
     assert batch is not None
+    gone: list[str] = []
     try:
         for kind, file_id in orjson.loads(batch.results_json):
             signal("download.before")
-            with (
-                whole_file(context.folder.raw_path(shard.number, kind)) as part,
-                part.open("wb") as file,
-                zstandard.ZstdCompressor(level=3).stream_writer(file) as packed,
-            ):
-                async for chunk in context.connection.download(ResultFile(kind, file_id)):
-                    packed.write(chunk)
+            try:
+                await _download(context, shard, ResultFile(kind, file_id))
+            except NotFoundError:
+                # A lagging replica, or results past their retention: their rows then count as missing.
+                if context.failures.get(shard.number, 0) < FILE_LAG_TRIES:
+                    raise
+                gone.append(file_id)
             signal("download.after")
-    except (Unreachable, QuotaError) as error:
+    except (Unreachable, QuotaError, NotFoundError) as error:
         wait_after_failure(context, shard.number, error.retry_after_s)
         return
     with context.transaction("results_landed") as tx:
-        tx.move_shard(shard.run, shard.number, ShardEvent.RESULTS_LANDED, context.clock.now())
+        detail = {"gone": gone} if gone else None
+        tx.move_shard(shard.run, shard.number, ShardEvent.RESULTS_LANDED, context.clock.now(), detail)
     context.failures.pop(shard.number, None)
+
+
+async def _download(context: RunContext, shard: ShardRecord, file: ResultFile) -> None:
+    with (
+        whole_file(context.folder.raw_path(shard.number, file.kind)) as part,
+        part.open("wb") as raw,
+        zstandard.ZstdCompressor(level=3).stream_writer(raw) as packed,
+    ):
+        async for chunk in context.connection.download(file):
+            packed.write(chunk)
 
 
 def batch_of(context: RunContext, shard: ShardRecord) -> BatchRecord | None:

@@ -73,7 +73,12 @@ class RunContext:
     on_change: Callable[[], None] = lambda: None
 
     def lane_of(self, shard: ShardRecord) -> Lane:
-        """The lane a shard travels on: the job's, or the rescue's for rows that were taken off a batch."""
+        """The lane a shard travels on: the job's, or the rescue's for rows that were taken off a batch.
+
+        What has a batch is on the batch lane, whatever the job has come to say since.
+        """
+        if shard.batch_id is not None:
+            return Lane.BATCH
         if shard.reason is SendReason.RESCUE and self.rescue is not None:
             return self.rescue
         return self.lane

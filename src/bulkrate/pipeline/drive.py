@@ -144,7 +144,7 @@ async def _perform(context: RunContext, step: Step, shard: ShardRecord, situatio
             await fence(context, shard)
         case Effect.POLL:
             await poll(context, shard, cancelling=situation.cancelling or context.rescuing)
-        case Effect.LAND if context.lane_of(shard) is not Lane.BATCH:
+        case Effect.LAND if shard.batch_id is None:
             land_answers(context, shard)
         case Effect.LAND:
             await land(context, shard)

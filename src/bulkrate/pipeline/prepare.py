@@ -149,20 +149,25 @@ def rejections(folder: RunFolder, partitions: Partitions, vectors: Iterator[Vect
 def choose_run(ledger: Ledger, setup: Setup, snapshot: str, *, nonce: str) -> RunRecord | None:
     """The run that running this job now means, if there is one.
 
-    A run that has begun to spend is finished first, even when the source has changed since: it answers its
-    snapshot, and the next run takes the difference.
+    A run over the same files that has begun to spend is finished first, even when they have changed since:
+    it answers its snapshot, and the next run takes the difference.
     """
     if nonce:
         return None
-    key = job_key(setup)
-    unfinished = ledger.runs(job_key=key, unfinished=True)
+    unfinished = ledger.runs(job_key=job_key(setup), unfinished=True)
     for run in unfinished:
-        if run.state not in (RunState.ASSEMBLING, RunState.READY):
+        if run.state not in (RunState.ASSEMBLING, RunState.READY) and _same_files(run, setup):
             return run
     for run in unfinished:
         if run.snapshot == snapshot:
             return run
     return ledger.run(tag_for(setup, snapshot, nonce))
+
+
+def _same_files(run: RunRecord, setup: Setup) -> bool:
+    """Whether a run reads the files this job names: two jobs may be alike in all but their source."""
+    known, here = orjson.loads(run.job_json), setup.document()
+    return (known["base"], known["job"]["source"]) == (here["base"], here["job"]["source"])
 
 
 def job_key(setup: Setup) -> str:
@@ -217,7 +222,10 @@ def assemble_run(
     earlier = [
         EarlierRun(known.id, RunFolder(home.run_dir(known.id)))
         for known in ledger.runs(job_name=run.job_name)
-        if known.id != run.id and known.state not in (RunState.ASSEMBLING, RunState.READY) and not run.nonce
+        if known.id != run.id
+        and known.provider == run.provider
+        and known.state not in (RunState.ASSEMBLING, RunState.READY)
+        and not run.nonce
     ]
     earlier = [known for known in earlier if known.folder.root.exists()]
     checked = assemble_and_check(setup, folder, ledger=ledger, earlier=earlier, on_progress=on_progress)

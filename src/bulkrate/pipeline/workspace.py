@@ -6,6 +6,7 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -82,6 +83,9 @@ class Workspace:
         if (run.sink, run.job_json) != (sink, job_json):
             with self.ledger.transaction("retarget") as tx:
                 tx.set_run(run.id, sink=sink, job_json=job_json)
+                if run.state is RunState.READY and (quote := self.quote(run)) is not None:
+                    quote = replace(quote, lane=job.lane.use)
+                    tx.set_run(run.id, quote_json=orjson.dumps(quote.to_json()).decode())
         return self.run(run.id)
 
     def run(self, run: str) -> RunRecord:
@@ -159,9 +163,14 @@ class Workspace:
                         self._release(context)
                 finally:
                     await connection.aclose()
-            if self.run(run_id).state is RunState.SETTLED:
-                deliver_run(self.ledger, self.home, self.setup(self.run(run_id)), run_id, self.clock.now())
-            return self.run(run_id)
+            return self._delivered(self.run(run_id))
+
+    def _delivered(self, run: RunRecord) -> RunRecord:
+        """The run with its answers in place: settled ones delivered, and a sink that was lost made again."""
+        lost = run.sink is not None and not Path(run.sink).exists()
+        if run.state is RunState.SETTLED or (run.state is RunState.FINISHED and lost):
+            deliver_run(self.ledger, self.home, self.setup(run), run.id, self.clock.now())
+        return self.run(run.id)
 
     async def tick(self, *, poll_s: float | None = None, on_error: OnError | None = None) -> list[RunRecord]:
         """Advance every live run once: all that is due, no waiting. A run that another process drives is
