@@ -1,11 +1,10 @@
-"""What every ledger promises, whatever database holds it. A new database joins as a fixture parameter."""
+"""What every ledger promises, whatever database holds it. A new one joins as a parameter of `ledger_url`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -30,6 +29,8 @@ from bulkrate.ledger import (
     UsageRecord,
 )
 
+pytest_plugins = ["conformance.postgres"]
+
 NOW = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=5)
 
@@ -51,9 +52,9 @@ BATCH = BatchRecord(
 )
 
 
-@pytest.fixture(params=["sqlite"])
-def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
-    with Ledger.open(tmp_path / "ledger.sqlite") as ledger:
+@pytest.fixture
+def ledger(ledger_url: str) -> Iterator[Ledger]:
+    with Ledger.open(ledger_url) as ledger:
         yield ledger
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import platform
+import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from bulkrate.errors import ConfigError, RunBusy
 
 VARIABLE = "BULKRATE_HOME"
 FOLDER = ".bulkrate"
+# Holds a random word that tells this directory from every other one.
+IDENTITY = "id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,7 @@ class Home:
                 _sync(root.parent)
             with suppress(FileExistsError), (root / ".gitignore").open("x", encoding="ascii") as file:
                 file.write("*\n")
+            _identify(root)
         except OSError as error:
             raise ConfigError(
                 f"the state directory {root} cannot be made: {error.strerror}",
@@ -61,8 +65,15 @@ class Home:
 
     @property
     def holder(self) -> str:
-        """Who takes leases here: this machine and this directory, which is what `run_lock` speaks for."""
-        return f"{platform.node()}:{self.root}"
+        """Who takes leases here: this machine and this directory, which is what `run_lock` speaks for.
+
+        Names alone would not do: containers have the same paths, and often the same host name.
+        """
+        try:
+            mark = (self.root / IDENTITY).read_text(encoding="ascii").strip()
+        except OSError:
+            mark = ""
+        return f"{platform.node()}:{self.root}#{mark}"
 
     def run_dir(self, run: str) -> Path:
         """A run's files: manifests, shards, raw results, outcomes. `run_lock` makes it."""
@@ -83,6 +94,20 @@ class Home:
             with suppress(OSError):
                 os.ftruncate(handle, 0)
             os.close(handle)
+
+
+def _identify(root: Path) -> None:
+    """Give the directory its word, whole or not at all, unless it has one."""
+    path = root / IDENTITY
+    if path.exists():
+        return
+    part = root / f"{IDENTITY}.{secrets.token_hex(8)}"
+    part.write_text(secrets.token_hex(4), encoding="ascii")
+    try:
+        with suppress(FileExistsError):
+            path.hardlink_to(part)
+    finally:
+        part.unlink()
 
 
 def _lock(folder: Path, run: str) -> int:

@@ -190,5 +190,6 @@ def _database_errors() -> Iterator[None]:
     except DBAPIError as error:
         raise LedgerError(
             f"the ledger could not be read or written: {error.orig}",
-            hint="nothing was changed; free the disk or stop what holds it, then run the command again",
+            hint="what was committed is safe; free the disk, stop what holds it or start the database, then "
+            "run the command again",
         ) from error

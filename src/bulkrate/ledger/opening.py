@@ -18,26 +18,34 @@ from bulkrate.ledger.tables import SCHEMA_VERSION, VERSION_TABLE
 # How long a writer waits for another one before it gives up.
 BUSY_TIMEOUT_S = 30
 
+# PostgreSQL ends a transaction whose process does nothing for so long: one that was suspended, or whose
+# machine is gone, would keep its locks. Shorter than a writer's patience, so that the writer gets through.
+IDLE_TRANSACTION_S = 20
+
 # Execution option of connections that will write; SQLite then takes its write lock at BEGIN.
 WRITING = "bulkrate_writing"
 
 _URL_HINT = "give a file path, sqlite:////path, or postgresql://user@host/database"
+_HINTS = {
+    "sqlite": "check that the folder exists, that you may write to it, and that the file is a ledger",
+    "postgresql": "check that the server runs, that the database exists, and that the user may make tables",
+}
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _MIGRATION_LOCK = 0x62756C6B  # a PostgreSQL advisory lock: any number that only we use
 
 
 def open_engine(url_or_path: str | Path) -> Engine:
     """An engine on a ledger that is at this program's version. Raises LedgerError."""
-    url = _url(url_or_path)
-    engine = _engine(url)
+    url = url_of(url_or_path)
+    engine = make_engine(url)
     try:
         if _version(engine) != SCHEMA_VERSION:
-            _migrate(engine)
+            migrate(engine)
     except DBAPIError as error:
         engine.dispose()
         raise LedgerError(
-            f"the ledger {url.render_as_string()} cannot be opened: {error.orig}",
-            hint="check that the folder exists, that you may write to it, and that the file is a ledger",
+            f"the ledger {_shown(url)} cannot be opened: {error.orig}",
+            hint=_HINTS.get(engine.dialect.name),
         ) from None
     except BaseException:
         engine.dispose()
@@ -45,7 +53,8 @@ def open_engine(url_or_path: str | Path) -> Engine:
     return engine
 
 
-def _url(url_or_path: str | Path) -> URL:
+def url_of(url_or_path: str | Path) -> URL:
+    """The database's URL. Raises LedgerError when it leads nowhere."""
     if isinstance(url_or_path, Path) or "://" not in url_or_path:
         return URL.create("sqlite", database=os.fspath(url_or_path))
     try:
@@ -54,26 +63,35 @@ def _url(url_or_path: str | Path) -> URL:
         raise LedgerError("the ledger's URL cannot be read", hint=_URL_HINT) from None
     if url.drivername == "sqlite" and (not url.database or url.database == ":memory:"):
         raise LedgerError("a ledger in memory would be lost", hint="give the path of a file")
-    if url.drivername == "postgresql":
-        # What a bare URL means differs between versions of SQLAlchemy.
+    if url.drivername in ("postgresql", "postgres"):
+        # What a bare URL means differs between versions of SQLAlchemy; hosting services write `postgres:`.
         url = url.set(drivername="postgresql+psycopg")
     return url
 
 
-def _engine(url: URL) -> Engine:
+def _shown(url: URL) -> str:
+    # A password may also stand among the options after the question mark.
+    return url.set(query={}).render_as_string(hide_password=True)
+
+
+def make_engine(url: URL) -> Engine:
+    """An engine with the settings every connection needs; connects to nothing yet. Raises LedgerError."""
     try:
-        # Statement parameters hold the job: they stay out of error messages.
-        engine = create_engine(url, hide_parameters=True)
+        # Statement parameters hold the job: they stay out of error messages. A server may be started again
+        # while connections wait in the pool: they are tried before use.
+        engine = create_engine(url, hide_parameters=True, pool_pre_ping=url.drivername != "sqlite")
     except (NoSuchModuleError, ModuleNotFoundError) as error:
         raise LedgerError(
             f"no driver for a ledger on {url.drivername}: {error}",
-            hint="SQLite needs nothing; PostgreSQL needs the package psycopg",
+            hint="SQLite needs nothing; PostgreSQL needs psycopg: pip install 'bulkrate[postgres]'",
         ) from None
     except ArgumentError:  # its message would show the URL
         raise LedgerError("the ledger's URL cannot be used", hint=_URL_HINT) from None
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _connect_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
+    elif engine.dialect.name == "postgresql":
+        event.listen(engine, "connect", _connect_postgresql)
     return engine
 
 
@@ -84,6 +102,17 @@ def _connect_sqlite(connection: Any, _record: object) -> None:
     connection.execute("PRAGMA foreign_keys = ON")
     # FULL syncs the write-ahead log at every commit: what was committed survives a power cut.
     connection.execute("PRAGMA synchronous = FULL")
+
+
+def _connect_postgresql(connection: Any, _record: object) -> None:
+    connection.execute(f"SET lock_timeout = '{BUSY_TIMEOUT_S}s'")
+    connection.execute(f"SET idle_in_transaction_session_timeout = '{IDLE_TRANSACTION_S}s'")
+    # A server may be set to confirm commits that a power cut undoes; a stricter setting stays.
+    connection.execute(
+        "SELECT set_config('synchronous_commit', 'on', false)"
+        " WHERE current_setting('synchronous_commit') = 'off'"
+    )
+    connection.commit()
 
 
 def _begin_sqlite(connection: Connection) -> None:
@@ -111,7 +140,8 @@ def _version_seen(connection: Connection) -> str | None:
     return version
 
 
-def _migrate(engine: Engine) -> None:
+def migrate(engine: Engine, version: str = SCHEMA_VERSION) -> None:
+    """Bring the ledger up to `version`; one process at a time does so."""
     from alembic import command
     from alembic.config import Config
 
@@ -119,9 +149,9 @@ def _migrate(engine: Engine) -> None:
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     with _alone(engine) as connection:
         # Another process may have done it while this one waited.
-        if _version_seen(connection) != SCHEMA_VERSION:
+        if _version_seen(connection) != version:
             config.attributes["connection"] = connection
-            command.upgrade(config, SCHEMA_VERSION)
+            command.upgrade(config, version)
 
 
 @contextmanager

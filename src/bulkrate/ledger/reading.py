@@ -26,8 +26,11 @@ TOKENS = ("input_tokens", "output_tokens", "cached_tokens", "cache_write_tokens"
 STATES = ("succeeded", "failed", "rejected", "pending")
 
 
-def one_run(connection: Connection, run: str) -> RunRecord | None:
-    row = connection.execute(select(runs).where(runs.c.id == run)).one_or_none()
+def one_run(connection: Connection, run: str, *, lock: bool = False) -> RunRecord | None:
+    query = select(runs).where(runs.c.id == run)
+    if lock:
+        query = query.with_for_update()
+    row = connection.execute(query).one_or_none()
     return None if row is None else RunRecord(**row._mapping)
 
 
@@ -50,7 +53,9 @@ def found_runs(connection: Connection, text: str) -> list[RunRecord]:
     exact = one_run(connection, text)
     if exact is not None:
         return [exact]
-    query = select(runs).where(or_(runs.c.job_name == text, runs.c.id.startswith(text, autoescape=True)))
+    # Ids are lower-case; LIKE ignores case on one database and not on the other.
+    begins = runs.c.id.startswith(text.lower(), autoescape=True)
+    query = select(runs).where(or_(runs.c.job_name == text, begins))
     return _newest_first(connection, query)
 
 
@@ -110,9 +115,9 @@ def one_shard(connection: Connection, run: str, number: int) -> ShardRecord:
 
 
 def all_batches(connection: Connection, run: str) -> list[BatchRecord]:
-    query = select(batches).where(batches.c.run == run)
-    query = query.order_by(batches.c.shard, batches.c.seen_at, batches.c.provider, batches.c.id)
-    return [_batch(row) for row in connection.execute(query)]
+    records = [_batch(row) for row in connection.execute(select(batches).where(batches.c.run == run))]
+    # Sorted here: the order of foreign words is a database's own affair (its collation).
+    return sorted(records, key=lambda batch: (batch.shard, batch.seen_at, batch.provider, batch.id))
 
 
 def all_intents(connection: Connection, run: str, *, open_only: bool) -> list[IntentRecord]:
@@ -128,9 +133,8 @@ def all_events(connection: Connection, run: str) -> list[EventRecord]:
 
 
 def all_usage(connection: Connection, run: str) -> list[UsageRecord]:
-    query = select(usage).where(usage.c.run == run)
-    query = query.order_by(usage.c.shard, usage.c.model, usage.c.lane, usage.c.error)
-    return [_usage(row) for row in connection.execute(query)]
+    records = [_usage(row) for row in connection.execute(select(usage).where(usage.c.run == run))]
+    return sorted(records, key=lambda record: (record.shard, record.model, record.lane, record.error))
 
 
 def missing(what: str, run: str, number: int | None = None) -> LedgerError:

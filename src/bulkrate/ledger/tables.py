@@ -71,6 +71,21 @@ class Word(TypeDecorator[StrEnum]):
         return None if value is None else self.vocabulary(value)
 
 
+def storable(text: str) -> str:
+    """Somebody else's words as every database can hold them: no NUL, no half of a surrogate pair."""
+    return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
+
+
+class ForeignText(TypeDecorator[str]):
+    """What a provider said."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        return None if value is None else storable(value)
+
+
 # SQLite counts by itself only in a column of type INTEGER.
 _SERIAL = BigInteger().with_variant(Integer, "sqlite")
 
@@ -111,7 +126,7 @@ runs = Table(
     _text("quote_json", nullable=True),
     _text("sink", nullable=True),
     _count("queued_tokens", nullable=True),
-    _text("error", nullable=True),
+    Column("error", ForeignText, nullable=True),
     _count("epoch"),
     _time("created_at", nullable=False),
     _time("approved_at"),
@@ -173,7 +188,7 @@ shards = Table(
     _time("ended_at"),
     _time("collected_at"),
     Column("end", Word(BatchEnd), nullable=True),
-    _text("note", nullable=True),
+    Column("note", ForeignText, nullable=True),
 )
 
 # The run is part of the key: servers that number their batches from 1 may meet in one ledger.
@@ -184,7 +199,7 @@ batches = Table(
     Column("provider", Text, primary_key=True),
     Column("id", Text, primary_key=True),
     _count("shard"),
-    _text("word"),
+    Column("word", ForeignText, nullable=False),
     _text("file_id", nullable=True),
     _time("created_at"),
     _time("expires_at"),

@@ -33,6 +33,7 @@ from bulkrate.ledger.tables import (
     partitions,
     runs,
     shards,
+    storable,
     usage,
     vectors,
 )
@@ -109,19 +110,27 @@ class Transaction:
         *,
         holder: str = "",
         lease_s: float = 0.0,
+        clock_skew_s: float = 0.0,
         holder_is_dead: bool = False,
     ) -> int:
         """Take the run for this process: the epoch grows by one and is returned as the fencing token.
 
-        The lease keeps others off for `lease_s` seconds. Raises RunBusy while another process's lease runs,
-        unless it is known to be dead (`holder_is_dead`, which is only believed of this same `holder`).
+        The lease keeps others off for `lease_s` seconds; another `holder` waits `clock_skew_s` longer, since
+        its clock may be ahead by as much. Raises RunBusy while another process's lease runs, unless it is
+        known to be dead (`holder_is_dead`, which is only believed of this same `holder`).
         """
-        current = self.run(run)
-        free = current.lease_until_at is None or current.lease_until_at <= at
-        if not free and not (holder_is_dead and current.holder == holder):
+        # Locked, so that of two takers the second sees what the first has written.
+        current = reading.one_run(self._connection, run, lock=True)
+        if current is None:
+            raise reading.missing("run", run)
+        same = current.holder == holder
+        until_at = current.lease_until_at
+        if until_at is not None and not same:
+            until_at += timedelta(seconds=clock_skew_s)
+        if until_at is not None and until_at > at and not (holder_is_dead and same):
             raise RunBusy(
                 f"run {run} is being driven by a process on {current.holder or 'another machine'}",
-                hint=f"its lease ends {current.lease_until_at:%Y-%m-%d %H:%M:%S} UTC, unless it renews it",
+                hint=f"it can be taken over at {until_at:%Y-%m-%d %H:%M:%S} UTC, unless its lease is renewed",
             )
         epoch = current.epoch + 1
         values = {"epoch": epoch, "holder": holder, "lease_until_at": at + timedelta(seconds=lease_s)}
@@ -131,7 +140,8 @@ class Transaction:
     def renew_run(self, run: str, epoch: int, at: datetime, *, lease_s: float) -> None:
         """Make the lease longer; `lease_s` 0 gives the run free. Raises RunBusy if it was taken since."""
         self.fence(run, epoch)
-        values = {"lease_until_at": at + timedelta(seconds=lease_s)}
+        # A run that was given free is free by every clock.
+        values = {"lease_until_at": at + timedelta(seconds=lease_s) if lease_s else None}
         self._update(runs, runs.c.id == run, values, reading.missing("run", run))
 
     def fence(self, run: str, epoch: int) -> None:
@@ -326,5 +336,6 @@ def _unbalanced(what: str) -> LedgerError:
 
 def _short(detail: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        name: value[:MAX_DETAIL_CHARS] if isinstance(value, str) else value for name, value in detail.items()
+        name: storable(value[:MAX_DETAIL_CHARS]) if isinstance(value, str) else value
+        for name, value in detail.items()
     }
