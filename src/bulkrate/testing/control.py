@@ -140,6 +140,7 @@ def _describe(batch: Batch) -> dict[str, Any]:
         "asked": batch.asked,
         "metadata": batch.metadata,
         "input_file_id": batch.input_file_id,
+        "foreign": batch.foreign,
         "errors": [error.code for error in batch.scan.errors],
     }
 

@@ -122,7 +122,16 @@ class Gates:
                 future.set_result(self.events[event])
 
     async def _stop(self, operation: str, fault: Fault, request: Request) -> None:
-        """Hold the call, refuse it, cut it off, or leave it unanswered until its caller is gone."""
+        """Hold the call, refuse it, cut it off, or leave it unanswered until its caller is gone.
+
+        A server that stops cancels the calls that wait: they end like those whose caller is gone.
+        """
+        try:
+            await self._interrupt(operation, fault, request)
+        except asyncio.CancelledError:
+            raise _CallerGone from None
+
+    async def _interrupt(self, operation: str, fault: Fault, request: Request) -> None:
         match fault.name.removeprefix(f"{operation}_"):
             case "unanswered":
                 self._happened(f"{operation}_unanswered")

@@ -33,7 +33,7 @@ from bulkrate.testing.records import (
 )
 from bulkrate.testing.result_files import ResultWriter
 
-DEFAULT_WINDOW_S: Final = 86_400
+WINDOW_S: Final = 86_400
 
 
 class ProviderState:
@@ -50,6 +50,7 @@ class ProviderState:
         answer: Answerer | None = None,
         count_tokens: TokenCounter | None = None,
         models: Sequence[str] | None = None,
+        window_s: int = WINDOW_S,
         track_ids: bool = True,
     ) -> None:
         """A provider without files.
@@ -60,7 +61,7 @@ class ProviderState:
         if polls < 1:
             raise ValueError("a batch needs at least one poll to complete")
         self.codec, self.limits, self.polls, self.models = codec, limits, polls, models
-        self.plan = plan or FaultPlan()
+        self.plan, self._window_s = plan or FaultPlan(), window_s
         self.meter = Meter()
         self._accepted = Acceptance(self.meter, track_ids=track_ids)
         self.files: dict[str, StoredFile] = {}
@@ -135,7 +136,6 @@ class ProviderState:
         *,
         endpoint: str,
         window: str,
-        window_s: int = DEFAULT_WINDOW_S,
         metadata: dict[str, str] | None = None,
     ) -> Batch:
         """Record a batch over an uploaded file.
@@ -161,7 +161,7 @@ class ProviderState:
                 metadata=metadata,
                 input_file_id=name,
                 created_at=at,
-                expires_at=at + window_s,
+                expires_at=at + self._window_s,
                 blob=source.blob,
                 scan=scan,
                 empty_ids=self._at_create("empty_ids", ordinal) is not None,

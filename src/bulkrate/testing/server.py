@@ -52,6 +52,7 @@ class MisbehavingProvider:
         models: Sequence[str] | None = None,
         limits: Limits | None = None,
         now: Callable[[], datetime] | None = None,
+        window_s: int = 86_400,
         track_ids: bool = True,
         api_key: str = API_KEY,
         port: int = 0,
@@ -60,7 +61,8 @@ class MisbehavingProvider:
 
         ``polls``: the status poll at which a batch completes. ``answer``, ``count_tokens``: pure functions
         of the request body. ``models``: the models batches may name (any, if not given). ``limits``: smaller
-        ones make refusals cheap to test. ``now``: a clock, the system's by default. ``track_ids``: count
+        ones make refusals cheap to test. ``now``: a clock, the system's by default. ``window_s``: seconds
+        by that clock after which a batch expires, whatever window it asked for. ``track_ids``: count
         accepted rows per custom id. ``port``: 0 takes a free one.
         """
         spoken = load_dialect(dialect)
@@ -72,6 +74,7 @@ class MisbehavingProvider:
             plan=FaultPlan.parse(faults, seed=seed),
             polls=polls,
             now=now,
+            window_s=window_s,
             answer=answer,
             count_tokens=count_tokens,
             models=models,
