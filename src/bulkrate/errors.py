@@ -150,9 +150,27 @@ class AuthError(ProviderError):
 
 
 class QuotaError(ProviderError):
-    """Rate, queue or creation limit: back-pressure, uses up no attempt."""
+    """Rate, queue or creation limit: back-pressure, uses up no attempt.
+
+    `queue_full` says that it is the token queue, which a smaller shard may fit; `limit_tokens` how long it
+    is, where the provider says so.
+    """
 
     default_code = "quota"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        hint: str | None = None,
+        retry_after_s: float | None = None,
+        queue_full: bool = False,
+        limit_tokens: int | None = None,
+    ) -> None:
+        super().__init__(message, code=code, hint=hint, retry_after_s=retry_after_s)
+        self.queue_full = queue_full
+        self.limit_tokens = limit_tokens
 
 
 class NotFoundError(ProviderError):

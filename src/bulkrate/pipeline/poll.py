@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 
 from bulkrate.core.reconcile import BatchEnd
-from bulkrate.core.shard_states import REMOTE, ShardEvent
+from bulkrate.core.shard_states import ShardEvent
 from bulkrate.errors import NotFoundError, QuotaError, RequestRefused, Unreachable
 from bulkrate.ledger.records import ShardRecord
 from bulkrate.pipeline.context import RunContext
-from bulkrate.pipeline.submit import supersede, wait_after_failure
+from bulkrate.pipeline.submit import REFUSALS_ALONE, alone, supersede, wait_after_failure
 from bulkrate.providers.provider import BatchStatus, QueueRefusal
 from bulkrate.signals import signal
 
@@ -74,11 +74,6 @@ def _ended(context: RunContext, shard: ShardRecord, status: BatchStatus, end: Ba
         )
 
 
-# The provider may count more tokens than we do: a shard that is refused this often although nothing else of
-# the run is waiting is halved. No attempt is used up.
-REFUSALS_ALONE = 2
-
-
 def _queue_refused(
     context: RunContext, shard: ShardRecord, status: BatchStatus, refusal: QueueRefusal
 ) -> None:
@@ -90,10 +85,7 @@ def _queue_refused(
         else:
             _ended(context, shard, status, BatchEnd.FAILED)
         return
-    alone = not any(
-        other.state in REMOTE and other.number != shard.number for other in context.ledger.shards(shard.run)
-    )
-    refusals = shard.refusals + alone
+    refusals = shard.refusals + alone(context, shard)
     if refusals >= REFUSALS_ALONE and shard.requests > 1:
         supersede(context, shard, max(shard.tokens // 2, 1), learned=limit)
         return

@@ -6,7 +6,7 @@ import io
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from bulkrate.core.shard_states import ShardEvent, ShardState
+from bulkrate.core.shard_states import REMOTE, ShardEvent, ShardState
 from bulkrate.errors import NotFoundError, OutcomeUnknown, QuotaError, RequestRefused, Unreachable
 from bulkrate.ledger.records import ShardRecord
 from bulkrate.pipeline.context import RunContext
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 # A create that says the input file is unknown may come too early (listings lag); after this many the file
 # is taken for lost and uploaded again. Observed with OpenAI under many rapid uploads.
 FILE_LAG_REFUSALS = 5
+
+# The provider may count more tokens than we do: a shard that is refused this often although nothing else of
+# the run is waiting is halved. No attempt is used up.
+REFUSALS_ALONE = 2
 
 
 def tag_of(shard: ShardRecord) -> Tag:
@@ -88,6 +92,9 @@ async def create(context: RunContext, shard: ShardRecord) -> None:
         _after_create(context, shard, intent, ShardEvent.CREATE_UNKNOWN, error.code)
         return
     except (QuotaError, Unreachable, NotFoundError) as error:
+        if isinstance(error, QuotaError) and error.queue_full:
+            _queue_full(context, shard, intent, error)
+            return
         _after_create(context, shard, intent, ShardEvent.CREATE_DEFERRED, error.code)
         wait_after_failure(context, shard.number, error.retry_after_s)
         return
@@ -126,6 +133,30 @@ def _after_create(
         counted = shard.refusals if refusals is None else refusals
         tx.move_shard(shard.run, shard.number, event, at, {"reason": reason}, refusals=counted)
     context.on_change()
+
+
+def alone(context: RunContext, shard: ShardRecord) -> bool:
+    """Whether no other shard of the run is, or may be, with the provider."""
+    shards = context.ledger.shards(shard.run)
+    return not any(other.state in REMOTE and other.number != shard.number for other in shards)
+
+
+def _queue_full(context: RunContext, shard: ShardRecord, intent: int, error: QuotaError) -> None:
+    """Refused at once because of the token queue: smaller shards, or the same one when there is room."""
+    refusals, limit = shard.refusals + alone(context, shard), error.limit_tokens
+    _after_create(context, shard, intent, ShardEvent.CREATE_DEFERRED, error.code, refusals=refusals)
+    too_big = limit is not None and shard.tokens > limit
+    if too_big and shard.requests == 1:
+        raise error  # no waiting makes room for it
+    if too_big:
+        supersede(context, shard, limit)
+    elif refusals >= REFUSALS_ALONE and shard.requests > 1:
+        supersede(context, shard, max(shard.tokens // 2, 1), learned=limit)
+    else:
+        if limit is not None:
+            with context.transaction("queue_limit") as tx:
+                tx.set_run(shard.run, queued_tokens=limit)
+        wait_after_failure(context, shard.number, error.retry_after_s)
 
 
 def _refused(context: RunContext, shard: ShardRecord, intent: int, error: RequestRefused) -> None:

@@ -108,10 +108,13 @@ def _refusal(error: Any, call: str) -> ProviderError:
         return AuthError(said, code=code, hint="the account has no plan or credit for batches")
     if status == 404:
         return NotFoundError(said, code=code)
-    if status == 429 or (status == 400 and QUEUE_CODE in f"{code} {said}"):
-        refusal = queue_refusal(said)
-        hint = f"queue limit {refusal.limit_tokens} tokens" if refusal.limit_tokens else None
-        return QuotaError(said, code=code, hint=hint, retry_after_s=retry_after_s)
+    full = status in (400, 429) and QUEUE_CODE in f"{code} {said}"
+    if status == 429 or full:
+        limit = queue_refusal(said).limit_tokens
+        hint = f"queue limit {limit} tokens" if limit else None
+        return QuotaError(
+            said, code=code, hint=hint, retry_after_s=retry_after_s, queue_full=full, limit_tokens=limit
+        )
     if status >= 500 or status in (408, 409):
         kind = OutcomeUnknown if call in WITH_EFFECT else Unreachable
         return kind(said, code=code, retry_after_s=retry_after_s)

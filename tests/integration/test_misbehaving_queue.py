@@ -1,0 +1,27 @@
+"""A token queue that refuses at create, as Azure's does: back-pressure, not a wall."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from fault_cases import Case
+from fault_table import measure
+
+from bulkrate.errors import QuotaError
+
+
+@pytest.mark.parametrize("at", ["poll", "create"])
+@pytest.mark.parametrize("per_row", [4, 40], ids=["we count more", "the provider counts more"])
+def test_a_shard_over_the_queue_limit_is_sent_in_smaller_ones(tmp_path: Path, at: str, per_row: int) -> None:
+    # The provider counts 10 tokens a row; the queue holds 40 of 100 rows.
+    faults = f"token_queue=400,at={at}"
+    ended = measure(Case(faults), 100, tmp_path, count_tokens=lambda body: 10 * per_row // 4)
+    assert (ended.finished, ended.delivered, ended.accepted, ended.wrong) == (True, 100, 100, 0)
+    assert ended.batches > 1
+
+
+def test_a_single_request_over_the_limit_stops_the_run(tmp_path: Path) -> None:
+    with pytest.raises(QuotaError, match="Limit: 3 enqueued tokens") as caught:
+        measure(Case("token_queue=3,at=create"), 1, tmp_path)
+    assert (caught.value.queue_full, caught.value.limit_tokens) == (True, 3)
