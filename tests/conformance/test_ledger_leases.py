@@ -10,6 +10,7 @@ import pytest
 
 from bulkrate.errors import RunBusy
 from bulkrate.ledger import Ledger, RunRecord
+from bulkrate.ledger.home import UNLOCKED
 
 pytest_plugins = ["conformance.postgres"]
 
@@ -103,6 +104,14 @@ def test_only_its_own_machine_is_believed_that_a_holder_is_dead(ledger: Ledger) 
     with pytest.raises(RunBusy):
         take(ledger, "there", at(1), dead=True)
     assert take(ledger, "here", at(1), dead=True) == 2
+
+
+def test_who_has_the_lock_believes_nothing_of_one_that_drives_without_it(ledger: Ledger) -> None:
+    take(ledger, "here", NOW)
+    take(ledger, f"here{UNLOCKED}", at(60), skew_s=300)  # the same clock: no skew
+    with pytest.raises(RunBusy):
+        take(ledger, "here", at(61), skew_s=300, dead=True)
+    assert take(ledger, "here", at(120), skew_s=300, dead=True) == 3
 
 
 def test_who_lost_the_run_can_neither_renew_nor_release_it(ledger: Ledger) -> None:

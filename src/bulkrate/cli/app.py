@@ -27,7 +27,9 @@ from bulkrate.cli import (
     serve,
     status,
     submit,
+    tick,
     wait,
+    worker,
 )
 from bulkrate.cli.failures import INTERRUPTED, exit_code_of, interrupted
 from bulkrate.cli.signals import treat_sigterm_as_ctrl_c
@@ -50,6 +52,8 @@ VERBS: dict[str, Callable[..., int]] = {
     "run": run.run,
     "submit": submit.submit,
     "wait": wait.wait,
+    "tick": tick.tick,
+    "worker": worker.worker,
     "status": status.status,
     "list": list_runs.list_runs,
     "results": results.results,

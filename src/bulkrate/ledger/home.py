@@ -17,6 +17,8 @@ VARIABLE = "BULKRATE_HOME"
 FOLDER = ".bulkrate"
 # Holds a random word that tells this directory from every other one.
 IDENTITY = "id"
+# Ends the name of a holder that does not have the lock of the run: who gets the lock then learns nothing.
+UNLOCKED = " (unlocked)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,11 @@ class Home:
         except OSError:
             mark = ""
         return f"{platform.node()}:{self.root}#{mark}"
+
+    @property
+    def unlocked_holder(self) -> str:
+        """The same, for a process that drives a run whose lock a stopped process still has."""
+        return self.holder + UNLOCKED
 
     def run_dir(self, run: str) -> Path:
         """A run's files: manifests, shards, raw results, outcomes. `run_lock` makes it."""

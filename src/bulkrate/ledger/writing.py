@@ -17,6 +17,7 @@ from bulkrate.core.vector import Balance, Vector
 from bulkrate.errors import LedgerError, RunBusy
 from bulkrate.ledger import reading
 from bulkrate.ledger.blob import to_blob
+from bulkrate.ledger.home import UNLOCKED
 from bulkrate.ledger.records import (
     BatchRecord,
     IntentKind,
@@ -117,17 +118,19 @@ class Transaction:
 
         The lease keeps others off for `lease_s` seconds; another `holder` waits `clock_skew_s` longer, since
         its clock may be ahead by as much. Raises RunBusy while another process's lease runs, unless it is
-        known to be dead (`holder_is_dead`, which is only believed of this same `holder`).
+        known to be dead (`holder_is_dead`, which is only believed of this same `holder`). A holder's name
+        ends in UNLOCKED if it drives without the machine's lock, so that the lock says nothing about it.
         """
         # Locked, so that of two takers the second sees what the first has written.
         current = reading.one_run(self._connection, run, lock=True)
         if current is None:
             raise reading.missing("run", run)
-        same = current.holder == holder
         until_at = current.lease_until_at
-        if until_at is not None and not same:
+        theirs = (current.holder or "").removesuffix(UNLOCKED)
+        if until_at is not None and theirs != holder.removesuffix(UNLOCKED):
             until_at += timedelta(seconds=clock_skew_s)
-        if until_at is not None and until_at > at and not (holder_is_dead and same):
+        dead = holder_is_dead and current.holder == holder
+        if until_at is not None and until_at > at and not dead:
             raise RunBusy(
                 f"run {run} is being driven by a process on {current.holder or 'another machine'}",
                 hint=f"it can be taken over at {until_at:%Y-%m-%d %H:%M:%S} UTC, unless its lease is renewed",

@@ -155,12 +155,10 @@ class Workspace:
                 )
                 try:
                     context = self._context(run, setup, connection, poll_s, alone=alone, on_change=on_change)
-                    try:
-                        settled = await drive(context, deadline=deadline, until_submitted=until_submitted)
-                        if settled:
-                            await self._tidy(context)
-                    finally:
-                        self._release(context)
+                    stack.callback(self._release, context)  # delivering is still under the lease
+                    settled = await drive(context, deadline=deadline, until_submitted=until_submitted)
+                    if settled:
+                        await self._tidy(context)
                 finally:
                     await connection.aclose()
             return self._delivered(self.run(run_id))
@@ -198,8 +196,9 @@ class Workspace:
         try:
             stack.enter_context(self.home.run_lock(run_id))
         except RunBusy:
-            lease_until_at = self.run(run_id).lease_until_at
-            if lease_until_at is None or lease_until_at > self.clock.now():
+            run = self.run(run_id)
+            leased = run.lease_until_at is not None and run.lease_until_at > self.clock.now()
+            if leased or run.state not in (RunState.ACTIVE, RunState.CANCELLING):
                 raise
             return False
         return True
@@ -232,7 +231,7 @@ class Workspace:
             epoch = tx.take_run(
                 run.id,
                 now,
-                holder=self.home.holder,
+                holder=self.home.holder if alone else self.home.unlocked_holder,
                 lease_s=lease_s,
                 clock_skew_s=limits.clock_skew_s,
                 holder_is_dead=alone,
