@@ -104,7 +104,7 @@ class PlainProgress:
 def line_of(snapshot: Snapshot) -> str:
     """Where a run stands, in one line."""
     balance = snapshot.balance
-    parts = [f"{snapshot.state}: {balance.rows - balance.pending:,} of {balance.rows:,} rows"]
+    parts = [f"{snapshot.state}: {snapshot.rows_done:,} of {balance.rows:,} rows"]
     if balance.failed:
         parts.append(f"{balance.failed:,} failed")
     if snapshot.open:

@@ -100,7 +100,7 @@ def _cost(workspace: Workspace, run: RunRecord) -> list[tuple[str, str]]:
     if quote is None or run.state in (RunState.ASSEMBLING, RunState.READY):
         return []
     if quote.free:
-        return [("cost", "none: it ran on this machine")]
+        return [("cost", "none: it runs on this machine")]
     billed = bill_of(workspace.ledger, run)
     if not billed.lines and run.state is not RunState.FINISHED:
         return []  # nothing was reported yet

@@ -76,7 +76,13 @@ def deliver_run(
     signal("deliver.before")
     delivery = joiner.deliver(setup.source, lambda: open_sink(target, sink_columns(setup), written_as))
     signal("deliver.after")
-    detail = {"rows": delivery.rows, "source_changed": delivery.source_changed, "added": delivery.added}
+    detail = {
+        "rows": delivery.rows,
+        "source_changed": delivery.source_changed,
+        "added": delivery.added,
+        "succeeded": delivery.by_status.get("succeeded", 0),
+        "failed": delivery.by_status.get("failed", 0),
+    }
     with ledger.transaction("delivered") as tx:
         if path is None and RUN_TABLE.knows(run.state, RunEvent.DELIVERED):
             tx.move_run(run_id, RunEvent.DELIVERED, at, finished_at=run.finished_at or at)

@@ -36,12 +36,16 @@ def report(ledger: Ledger, run: RunRecord) -> dict[str, Any]:
     shards = ledger.shards(run.id)
     # A shard that was superseded or refused never ran: its rows were sent as part of another one.
     sent = [s for s in shards if s.batch_id is not None and s.state is not ShardState.SUPERSEDED]
+    singly = [s for s in shards if s.batch_id is None and s.collected_at is not None]
     batches = {batch.id: batch for batch in ledger.batches(run.id)}
     used = sum((record.usage for record in ledger.usage(run.id)), NONE)
     delivery = delivery_of(ledger, run)
     failures = failures_of(ledger, run) if balance.failed else {}
+    succeeded, failed = balance.succeeded, balance.failed
     if changed := delivery.get("source_changed"):
+        # What was delivered: an answer to content that is no longer there is none.
         failures["source_changed"] = changed
+        succeeded, failed = delivery["succeeded"], delivery["failed"]
     return {
         "run": run.id,
         "job": run.job_name,
@@ -49,12 +53,12 @@ def report(ledger: Ledger, run: RunRecord) -> dict[str, Any]:
         "model": f"{run.provider}/{run.model}",
         "rows": {
             "total": balance.rows,
-            "succeeded": balance.succeeded,
-            "failed": balance.failed,
+            "succeeded": succeeded,
+            "failed": failed,
             "rejected": balance.rejected,
             "pending": balance.pending,
         },
-        "requests": {"sent": sum(shard.requests for shard in sent)},
+        "requests": {"sent": sum(shard.requests for shard in sent + singly)},
         "batches": [
             {
                 "provider": run.provider,
