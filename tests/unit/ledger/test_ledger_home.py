@@ -60,6 +60,17 @@ def test_it_is_private_and_kept_out_of_git(tmp_path: Path) -> None:
     assert (home.root / ".gitignore").read_text() == "mine\n"
 
 
+def test_each_directory_takes_leases_under_a_name_of_its_own(tmp_path: Path) -> None:
+    one, two = (Home.find(tmp_path / name, env={}) for name in ("one", "two"))
+    assert one.holder != two.holder
+    assert one.holder == Home.find(tmp_path / "one", env={}).holder
+    assert sorted(path.name for path in one.root.iterdir()) == [".gitignore", "id"]
+    # A container with the same host name and the same path, but another disk.
+    before = one.holder
+    shutil.rmtree(one.root)
+    assert Home.find(tmp_path / "one", env={}).holder != before
+
+
 def test_a_place_that_cannot_be_made_is_a_config_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError) as caught:
