@@ -57,9 +57,14 @@ class Case:
     limits: Mapping[str, str] = field(default_factory=dict)
     headline: bool = False
 
-    def faults_for(self, rows: int, tokens: int) -> str:
-        """The faults for a source of this many rows and prompt tokens."""
-        return self.faults.format(part=part(rows), queue=tokens * 6 // 10)
+    def faults_for(self, rows: int) -> str:
+        """The faults for a source of this many rows, of 10 prompt tokens each."""
+        return self.faults.format(part=part(rows), queue=part(rows) * 10)
+
+    def name(self, rows: int) -> str:
+        """What the table calls it."""
+        shards = f" ({self.shards} shards)" if self.shards > 1 else ""
+        return f"`{self.faults_for(rows) or '(none)'}{shards}`"
 
 
 BRIEF = {"CREATE_TIMEOUT_S": "1", "UPLOAD_TIMEOUT_S": "1"}

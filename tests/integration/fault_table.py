@@ -73,16 +73,13 @@ class Measured:
         """The line of the table."""
         ended = ", ".join(f"{count} {word}" for word, count in sorted(self.ended.items()))
         counts = (self.delivered, self.failed, self.accepted, self.allowed, self.batches)
-        name = self.case.faults or "(none)"
-        name += f" ({self.case.shards} shards)" if self.case.shards > 1 else ""
-        return [f"`{name}`", *[f"{count:,}" for count in counts], ended]
+        return [self.case.name(self.rows), *[f"{count:,}" for count in counts], ended]
 
 
 def measure(case: Case, rows: int, folder: Path, *, count_tokens: TokenCounter | None = None) -> Measured:
     """Run `rows` rows through the case's faults in `folder`, which is empty."""
     clock = FakeClock()
-    tokens = rows * 10  # as the provider counts them: 40 bytes a prompt
-    faults = case.faults_for(rows, tokens)
+    faults = case.faults_for(rows)
     # A window of an hour: a stuck batch is asked often enough.
     with MisbehavingProvider(
         faults, seed=case.seed, now=clock.now, window_s=3_600, count_tokens=count_tokens
@@ -137,7 +134,7 @@ def _job(folder: Path, rows: int, *, structured: bool) -> Any:
         writer = csv.writer(file)
         writer.writerow(["id", "body"])
         writer.writerows(
-            [f"T-{number}", f"Ticket {number:06d}: it is broken, as ever."] for number in range(rows)
+            [f"T-{number}", f"Ticket {number:06d}: it is broken, as always."] for number in range(rows)
         )
     request = {"model": "openai/gpt-4o-mini", "prompt": "{{ body }}", "max_output_tokens": 20}
     if structured:
