@@ -8,9 +8,10 @@ an orphan's owner from a single result line.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import product
 
 DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 TAG_LENGTH = 10
@@ -34,6 +35,11 @@ def base36(number: int, width: int) -> str:
     if len(text) > width:
         raise ValueError(f"{number} does not fit in {width} base-36 digits")
     return text
+
+
+def counted(width: int) -> Iterator[str]:
+    """0, 1, 2, … in base 36, padded to `width`: what `base36` gives, many times as fast."""
+    return map("".join, product(DIGITS, repeat=width))
 
 
 def run_tag(*, job: bytes, snapshot: str, model: str, nonce: str = "") -> str:
@@ -75,6 +81,14 @@ def parse_custom_id(text: str) -> RequestId | None:
         shard=int(text[TAG_LENGTH : TAG_LENGTH + NUMBER_LENGTH], 36),
         request=int(text[TAG_LENGTH + NUMBER_LENGTH :], 36),
     )
+
+
+def request_number(custom_id: str, prefix: str) -> int | None:
+    """The request's number in the shard that `prefix` is of; None when the `custom_id` is not of it."""
+    number = custom_id[len(prefix) :]
+    if len(number) != NUMBER_LENGTH or not custom_id.startswith(prefix) or not _ALLOWED.issuperset(number):
+        return None
+    return int(number, 36)
 
 
 def shard_digest(parts: Iterable[bytes | memoryview]) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 from bulkrate.core.usage import NONE, Usage
 
@@ -39,8 +40,7 @@ ERROR_CODES: dict[ErrorClass, int] = {
 CLASS_OF_CODE: dict[int, ErrorClass] = {code: name for name, code in ERROR_CODES.items()}
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True, gc=False):
     """One row's end in one attempt: an answer (`error` is None) or a class and the provider's reason.
 
     `text` is the answer as the model wrote it, kept even when it fails a check (it was paid for).

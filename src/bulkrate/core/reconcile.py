@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from bulkrate.core.identity import parse_custom_id
+from bulkrate.core.identity import request_number, shard_prefix
 from bulkrate.core.outcome import ErrorClass, Outcome
 
 
@@ -34,26 +34,24 @@ class Reconciliation:
     repeats: int = 0  # rows that came more than once
     unreadable: int = 0  # lines that could not be decoded at all
 
+    _prefix: str = field(init=False)
+
     def __post_init__(self) -> None:
+        self._prefix = shard_prefix(self.tag, self.shard)
         self.outcomes = [None] * self.requests
 
     def add(self, custom_id: str, outcome: Outcome) -> None:
         """Take one result line."""
-        identity = parse_custom_id(custom_id)
-        if (
-            identity is None
-            or identity.tag != self.tag
-            or identity.shard != self.shard
-            or identity.request >= self.requests
-        ):
+        number = request_number(custom_id, self._prefix)
+        if number is None or number >= self.requests:
             self.strangers += 1
             return
-        known = self.outcomes[identity.request]
+        known = self.outcomes[number]
         if known is not None:
             self.repeats += 1
             if known.succeeded or not outcome.succeeded:
                 return
-        self.outcomes[identity.request] = outcome
+        self.outcomes[number] = outcome
 
     def finish(self, end: BatchEnd, reason: str | None = None) -> list[Outcome]:
         """One outcome per request: rows in neither file get a class by the batch's end."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+
+import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True, gc=False):
     """Tokens of one answer, or a sum of them.
 
     `input_tokens` includes the cached reads and cache writes, `output_tokens` includes the reasoning
@@ -42,3 +43,14 @@ class Usage:
 
 
 NONE = Usage()
+
+
+def total(usages: Sequence[Usage]) -> Usage:
+    """Sum of usages; column by column, as there may be one per row."""
+    return Usage(
+        sum([usage.input_tokens for usage in usages]),
+        sum([usage.output_tokens for usage in usages]),
+        sum([usage.cached_tokens for usage in usages]),
+        sum([usage.cache_write_tokens for usage in usages]),
+        sum([usage.reasoning_tokens for usage in usages]),
+    )

@@ -20,6 +20,7 @@ from bulkrate.core.outcome import CLASS_OF_CODE, ERROR_CODES, ErrorClass
 MAGIC = b"BRV1"
 NO_SHARD = 0xFFFFFFFF
 _HEADER_BYTES = len(MAGIC) + 4
+_ONE_MORE = bytes([*range(1, 256), 255])  # attempts saturate
 
 
 class RowState(IntEnum):
@@ -94,6 +95,18 @@ class Vector:
         self.errors[row] = 0
         self.shards[row] = shard
         return True
+
+    def all_pending(self, start: int, stop: int) -> bool:
+        """Whether every row in [start, stop) is pending."""
+        return self.states.count(RowState.PENDING, start, stop) == stop - start
+
+    def succeed_all(self, start: int, stop: int, shard: int) -> None:
+        """Pending rows in [start, stop) are answered; counts the attempt that did it."""
+        rows = stop - start
+        self.states[start:stop] = bytes([RowState.SUCCEEDED]) * rows
+        self.errors[start:stop] = bytes(rows)
+        self.attempts[start:stop] = self.attempts[start:stop].translate(_ONE_MORE)
+        self.shards[start:stop] = array("I", [shard]) * rows
 
     def miss(self, row: int, shard: int, error: ErrorClass, *, final: bool) -> bool:
         """Record a failed attempt; `final` ends the row. An answered row is never taken back.

@@ -15,8 +15,9 @@ from bulkrate.core.vector import Vector
 from bulkrate.datasets.source import Source, portions, portions_on_the_way
 from bulkrate.pipeline.digests import DigestBuckets
 from bulkrate.pipeline.partition import PartitionAssembler
+from bulkrate.pipeline.run_folder import PARTITION_ROWS
 
-PARTITION_ROWS = 10_000
+__all__ = ["PARTITION_ROWS", "Assembled", "assemble"]
 
 
 @dataclass(slots=True)

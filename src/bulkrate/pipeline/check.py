@@ -6,21 +6,33 @@ a row whose (key, fingerprint) was answered by an earlier run of the job takes t
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from operator import itemgetter
 from typing import Any
 
 from bulkrate.core.vector import RowState, Vector
 from bulkrate.ledger.ledger import Ledger
 from bulkrate.pipeline.digests import DigestBuckets, records, scattered
-from bulkrate.pipeline.outcomes import REUSED, OutcomeReader
-from bulkrate.pipeline.run_folder import OUTCOME_SCHEMA, Partitions, RunFolder, write_outcomes
+from bulkrate.pipeline.outcomes import REUSED, Columns, OutcomeReader
+from bulkrate.pipeline.run_folder import (
+    OUTCOME_SCHEMA,
+    PARTITION_ROWS,
+    Partitions,
+    RunFolder,
+    outcome_writer,
+)
 
 # A record holds a row number in 64 bits: the upper 16 tell which earlier run it is of.
 _RUN_SHIFT = 48
 _ROW_MASK = (1 << _RUN_SHIFT) - 1
+_NONE = (1 << 64) - 1
 MAX_EARLIER_RUNS = 50
+# Rows whose answers are copied in one go: a source in another order than before reads the earlier run once
+# for each of these.
+WINDOW_ROWS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,20 +47,22 @@ def reject_duplicates(
     keys: DigestBuckets, vectors: Sequence[Vector], partitions: Partitions, folder: RunFolder
 ) -> int:
     """Reject every row whose key an earlier row has; returns how many."""
-    pairs = list(keys.repeats())
-    for row, _ in pairs:
+    repeated, before = array("Q"), array("Q")
+    for row, first in keys.repeats():
         partition, index = partitions.of(row)
         vectors[partition].reject(index)
-    if pairs:
-        folder.write_pairs(folder.duplicates_path, pairs)
-    return len(pairs)
+        repeated.append(row)
+        before.append(first)
+    if repeated:
+        folder.write_pairs(folder.duplicates_path, repeated, before)
+    return len(repeated)
 
 
 def find_aliases(
     fingerprints: DigestBuckets, vectors: Sequence[Vector], partitions: Partitions, folder: RunFolder
 ) -> int:
     """Make every pending row with the fingerprint of an earlier pending row its alias; returns how many."""
-    pairs: list[tuple[int, int]] = []
+    followers, leading = array("Q"), array("Q")
     for bucket in fingerprints.crowded():
         leaders: dict[bytes, int] = {}
         for digest, row in bucket:
@@ -58,10 +72,11 @@ def find_aliases(
             leader = leaders.setdefault(digest, row)
             if leader != row:
                 vectors[partition].alias(index)
-                pairs.append((row, leader))
-    if pairs:
-        folder.write_pairs(folder.aliases_path, pairs)
-    return len(pairs)
+                followers.append(row)
+                leading.append(leader)
+    if followers:
+        folder.write_pairs(folder.aliases_path, followers, leading)
+    return len(followers)
 
 
 def take_over(
@@ -84,27 +99,28 @@ def take_over(
                 _scatter(known, run.folder, partition.number, rows, number << _RUN_SHIFT)
         for number, vector in enumerate(vectors):
             _scatter(wanted, folder, number, vector.rows_in(RowState.PENDING), 0)
-        matches: dict[int, list[tuple[int, int]]] = {}
+        answer_of = array("Q", [_NONE]) * partitions.rows
         for asked, answered in zip(wanted.buckets(), known.buckets(), strict=True):
             answers: dict[bytes, int] = {}
             for digest, packed in records(answered):
                 answers.setdefault(digest, packed)  # the newest run comes first
             for digest, row in records(asked):
-                packed = answers.get(digest, -1)
-                if packed >= 0:
-                    matches.setdefault(packed >> _RUN_SHIFT, []).append((packed & _ROW_MASK, row))
+                answer_of[row] = answers.get(digest, _NONE)
     finally:
         known.close()
         wanted.close()
-    columns: dict[str, list[Any]] = {name: [] for name in OUTCOME_SCHEMA.names}
-    for number, pairs in matches.items():
-        _copy(earlier[number], ledger, dict(pairs), columns)
-    for row in columns["row"]:
-        partition_number, index = partitions.of(row)
-        vectors[partition_number].succeed(index, REUSED)
-    if columns["row"]:
-        write_outcomes(folder.reused_path, columns)
-    return len(columns["row"])
+    if answer_of.count(_NONE) == len(answer_of):
+        return 0
+    taken = 0
+    with outcome_writer(folder.reused_path) as write:
+        for first in range(0, len(answer_of), WINDOW_ROWS):
+            columns = _answers(earlier, ledger, first, answer_of[first : first + WINDOW_ROWS])
+            for row in columns["row"]:
+                partition_number, index = partitions.of(row)
+                vectors[partition_number].succeed(index, REUSED)
+            write(columns)
+            taken += len(columns["row"])
+    return taken
 
 
 def _scatter(
@@ -121,15 +137,25 @@ def _scatter(
     )
 
 
-def _copy(run: EarlierRun, ledger: Ledger, new_rows: dict[int, int], columns: dict[str, list[Any]]) -> None:
-    """Append the outcomes of `run`'s rows under their new row numbers."""
-    reader = OutcomeReader(run.folder)
-    for partition, vector in ledger.vectors(run.id):
-        mine = range(partition.first_row, partition.first_row + partition.rows)
-        if not any(row in new_rows for row in mine):
-            continue
-        for row, outcome in zip(mine, reader.partition(partition.first_row, vector), strict=True):
-            if outcome is None or outcome["error"] is not None or row not in new_rows:
-                continue
-            for name, values in columns.items():
-                values.append(new_rows[row] if name == "row" else outcome[name])
+def _answers(earlier: Sequence[EarlierRun], ledger: Ledger, first: int, answer_of: Sequence[int]) -> Columns:
+    """The outcomes that rows from `first` on take over, under their new row numbers and in their order."""
+    wanted: dict[int, dict[int, list[tuple[int, int]]]] = {}
+    for row, packed in enumerate(answer_of, first):
+        if packed != _NONE:
+            run, old = packed >> _RUN_SHIFT, packed & _ROW_MASK
+            wanted.setdefault(run, {}).setdefault(old // PARTITION_ROWS, []).append((old, row))
+    found: list[tuple[int, list[Any]]] = []
+    names = [name for name in OUTCOME_SCHEMA.names if name != "row"]
+    for run, by_partition in wanted.items():
+        reader = OutcomeReader(earlier[run].folder, names)
+        for number, pairs in sorted(by_partition.items()):
+            begin = number * PARTITION_ROWS
+            columns = reader.partition(begin, ledger.vector(earlier[run].id, number))
+            for old, row in pairs:
+                outcome = [columns[name][old - begin] for name in names]
+                # An outcome without an error; its number of tokens says that there is one at all.
+                if columns["error"][old - begin] is None and columns["input_tokens"][old - begin] is not None:
+                    found.append((row, outcome))
+    found.sort(key=itemgetter(0))
+    lists = [list(values) for values in zip(*(outcome for _, outcome in found), strict=True)]
+    return {"row": [row for row, _ in found], **dict(zip(names, lists or [[] for _ in names], strict=True))}

@@ -7,8 +7,8 @@ the raw files again (`recollect`).
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,13 +21,13 @@ from bulkrate.core.outcome import ErrorClass, Outcome
 from bulkrate.core.reconcile import BatchEnd, Reconciliation
 from bulkrate.core.retry import resend_reason
 from bulkrate.core.shard_states import ShardEvent
-from bulkrate.core.usage import NONE, Usage
+from bulkrate.core.usage import NONE, Usage, total
 from bulkrate.core.vector import RowState, Vector, settle_alias
 from bulkrate.errors import NotFoundError, QuotaError, Unreachable
 from bulkrate.ledger.records import BatchRecord, ShardRecord, UsageRecord
 from bulkrate.pipeline.context import RunContext
 from bulkrate.pipeline.durable import whole_file
-from bulkrate.pipeline.run_folder import write_outcomes
+from bulkrate.pipeline.run_folder import outcome_writer
 from bulkrate.pipeline.submit import wait_after_failure
 from bulkrate.providers.provider import ResultFile
 from bulkrate.signals import signal
@@ -183,8 +183,8 @@ def collect(context: RunContext, shard: ShardRecord, *, cancelling: bool) -> Non
 
 def record_outcomes(context: RunContext, shard: ShardRecord, outcomes: list[Outcome]) -> None:
     """Write a shard's outcomes file."""
-    columns: dict[str, list[Any]] = {
-        "row": list(context.folder.rows(shard.number)),
+    columns: dict[str, Sequence[Any]] = {
+        "row": context.folder.rows(shard.number),
         "error": [outcome.error for outcome in outcomes],
         "message": [outcome.message for outcome in outcomes],
         "text": [outcome.text for outcome in outcomes],
@@ -196,7 +196,8 @@ def record_outcomes(context: RunContext, shard: ShardRecord, outcomes: list[Outc
         "cache_write_tokens": [outcome.usage.cache_write_tokens for outcome in outcomes],
         "reasoning_tokens": [outcome.usage.reasoning_tokens for outcome in outcomes],
     }
-    write_outcomes(context.folder.outcomes_path(shard.number), columns)
+    with outcome_writer(context.folder.outcomes_path(shard.number)) as write:
+        write(columns)
 
 
 def apply_outcomes(
@@ -212,24 +213,47 @@ def apply_outcomes(
     Adds to `vectors`, from the ledger, those it needs and does not find there.
     """
     rows = context.folder.rows(shard.number)
-    for row, outcome in zip(rows, outcomes, strict=True):
-        number, index = context.partitions.of(row)
+    errors = [outcome.error for outcome in outcomes]
+    begin = 0
+    while begin < len(rows):
+        number, first = context.partitions.of(rows[begin])
+        end = bisect_left(rows, context.partitions.first(number + 1), begin)
         vector = vectors.get(number)
         if vector is None:
             vector = vectors[number] = context.ledger.vector(shard.run, number)
+        stop = first + end - begin
+        consecutive = rows[end - 1] - rows[begin] == end - 1 - begin
+        if consecutive and errors.count(None) == len(errors) and vector.all_pending(first, stop):
+            vector.succeed_all(first, stop, shard.number)
+        else:
+            indexes = [context.partitions.of(row)[1] for row in rows[begin:end]]
+            _apply(context, shard, vector, indexes, errors[begin:end], cancelling=cancelling)
+        begin = end
+
+
+def _apply(
+    context: RunContext,
+    shard: ShardRecord,
+    vector: Vector,
+    indexes: list[int],
+    errors: list[ErrorClass | None],
+    *,
+    cancelling: bool,
+) -> None:
+    for index, error in zip(indexes, errors, strict=True):
         vector.count_attempt(index)
-        if outcome.error is None:
+        if error is None:
             vector.succeed(index, shard.number)
             continue
         again = resend_reason(
-            outcome.error,
+            error,
             attempts=vector.attempts[index],
             sent_for=shard.reason,
             capped=context.base_cap is not None,
             policy=context.policy,
             rescuing=context.rescue is not None and not cancelling,
         )
-        vector.miss(index, shard.number, outcome.error, final=again is None or cancelling)
+        vector.miss(index, shard.number, error, final=again is None or cancelling)
 
 
 def settle(context: RunContext, vectors: dict[int, Vector]) -> None:
@@ -241,7 +265,7 @@ def settle(context: RunContext, vectors: dict[int, Vector]) -> None:
         return vectors[number]
 
     touched = set(vectors)
-    for row, leader in context.folder.pairs(context.folder.aliases_path).items():
+    for row, leader in context.folder.all_pairs(context.folder.aliases_path):
         leader_partition, leader_index = context.partitions.of(leader)
         if leader_partition not in touched:
             continue
@@ -255,12 +279,10 @@ def usage_records(
     shard: ShardRecord, outcomes: list[Outcome], batch: BatchRecord | None, lane: Lane
 ) -> list[UsageRecord]:
     """What the shard used, by model and end; the provider's control total beyond the rows apart."""
-    used: dict[tuple[str, str], Usage] = {}
-    counts: Counter[tuple[str, str]] = Counter()
+    groups: dict[tuple[str, ErrorClass | None], list[Usage]] = {}
     for outcome in outcomes:
-        group = (outcome.model or "", str(outcome.error or ""))
-        counts[group] += 1
-        used[group] = used.get(group, NONE) + outcome.usage
+        groups.setdefault((outcome.model or "", outcome.error), []).append(outcome.usage)
+    used = {group: total(usages) for group, usages in groups.items()}
     records = [
         UsageRecord(
             run=shard.run,
@@ -268,8 +290,8 @@ def usage_records(
             model=model,
             lane=str(lane),
             reason=shard.reason,
-            error=error,
-            requests=counts[(model, error)],
+            error=str(error or ""),
+            requests=len(groups[model, error]),
             usage=usage,
         )
         for (model, error), usage in used.items()
@@ -295,8 +317,7 @@ def _unattributed(control: Usage | None, parts: list[Usage]) -> Usage:
     """What no row explains. Negative differences (a control total that lags) are not invented as savings."""
     if control is None:
         return NONE
-    total = sum(parts, NONE)
-    difference = control - total
+    difference = control - total(parts)
     return Usage(
         input_tokens=max(difference.input_tokens, 0),
         output_tokens=max(difference.output_tokens, 0),

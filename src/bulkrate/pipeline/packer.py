@@ -12,7 +12,8 @@ from bulkrate.core.packing import Packed, pack
 from bulkrate.core.retry import SendReason, larger_cap, reason_for_pending
 from bulkrate.core.vector import RowState, Vector
 from bulkrate.ledger.records import ShardRecord
-from bulkrate.pipeline.run_folder import Partitions, RunFolder, digests, numbers
+from bulkrate.pipeline.row_files import digests, numbers
+from bulkrate.pipeline.run_folder import Partitions, RunFolder
 
 
 class Packer:

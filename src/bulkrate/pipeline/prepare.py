@@ -21,7 +21,8 @@ from bulkrate.pipeline.digests import DigestBuckets
 from bulkrate.pipeline.outcomes import REUSED
 from bulkrate.pipeline.packer import Packer
 from bulkrate.pipeline.partition import PartitionAssembler
-from bulkrate.pipeline.run_folder import Partitions, RunFolder, numbers
+from bulkrate.pipeline.row_files import numbers
+from bulkrate.pipeline.run_folder import Partitions, RunFolder
 from bulkrate.pipeline.setup import Setup
 from bulkrate.pricing import Quote, make_quote
 

@@ -14,7 +14,6 @@ def first_reasons(ledger: Ledger, folder: RunFolder, run: str) -> dict[str, str]
 
     Messages are the provider's or our own; an outcome without one has no entry.
     """
-    leaders = folder.pairs(folder.aliases_path)
     found: dict[str, str] = {}
     seen: set[int] = set()
     for part, vector in ledger.vectors(run):
@@ -26,7 +25,8 @@ def first_reasons(ledger: Ledger, folder: RunFolder, run: str) -> dict[str, str]
             if code not in CLASS_OF_CODE or shard == NO_SHARD:
                 continue
             row = part.first_row + index
-            outcome = outcome_of_row(folder, shard, leaders.get(row, row))
+            leader = folder.pairs(folder.aliases_path, row, row + 1).get(row, row)
+            outcome = outcome_of_row(folder, shard, leader)
             if outcome is not None and outcome["message"]:
                 found[str(CLASS_OF_CODE[code])] = outcome["message"]
     return found

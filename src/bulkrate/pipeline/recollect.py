@@ -22,9 +22,8 @@ def recollect_run(ledger: Ledger, context: RunContext) -> None:
     """
     shards = [shard for shard in ledger.shards(context.run) if shard.collected_at is not None]
     shards.sort(key=lambda shard: (shard.collected_at or _EARLIEST, shard.number))
-    aliases = context.folder.pairs(context.folder.aliases_path)
     vectors = {
-        part.number: _blank(vector, part.first_row, aliases) for part, vector in ledger.vectors(context.run)
+        part.number: _blank(context, vector, part.first_row) for part, vector in ledger.vectors(context.run)
     }
     usage = []
     for shard in shards:
@@ -47,8 +46,9 @@ def recollect_run(ledger: Ledger, context: RunContext) -> None:
         tx.move_run(context.run, RunEvent.RECOLLECTED, context.clock.now())
 
 
-def _blank(vector: Vector, first: int, aliases: dict[int, int]) -> Vector:
+def _blank(context: RunContext, vector: Vector, first: int) -> Vector:
     """The vector as it was before the first shard was collected."""
+    aliases = context.folder.pairs(context.folder.aliases_path, first, first + len(vector))
     for index in range(len(vector)):
         if vector.states[index] == RowState.REJECTED or vector.shards[index] == REUSED:
             continue

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 def quote_retry(workspace: Workspace, run: RunRecord) -> Quote:
     """What `Workspace.retry` would send: failed rows, equal ones once. Changes nothing."""
     folder = RunFolder(workspace.home.run_dir(run.id))
-    aliases = folder.pairs(folder.aliases_path)
     vectors = []
     for part, vector in workspace.ledger.vectors(run.id):
+        aliases = folder.pairs(folder.aliases_path, part.first_row, part.first_row + part.rows)
         for index in list(vector.rows_in(RowState.FAILED)):
             if part.first_row + index not in aliases:
                 vector.reopen(index)

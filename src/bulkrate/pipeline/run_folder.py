@@ -32,7 +32,9 @@ import pyarrow.parquet as pq
 import zstandard
 
 from bulkrate.pipeline.durable import whole_file
+from bulkrate.pipeline.row_files import GROUP_ROWS, RowFile, numbers, read_parquet
 
+PARTITION_ROWS = 10_000
 MANIFEST_VERSION = b"1"
 ZSTD_LEVEL = 1
 
@@ -56,27 +58,6 @@ MANIFEST_SCHEMA = pa.schema(
 # Digests and sizes do not repeat, rejections do; looking for repeats in all columns is half the writing.
 _REPEATING = ["reject_code", "reject_message", "where"]
 _READ_BYTES = 1 << 20
-
-
-def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """A whole file. (`pq.read_table` would first import a data set engine: 0.1 s and 20 MB for nothing.)"""
-    with pq.ParquetFile(path) as file:
-        return file.read(columns)
-
-
-def numbers(table: pa.Table, column: str) -> Sequence[int]:
-    """A uint32 or uint64 column without nulls, not copied."""
-    array_ = table[column].combine_chunks()
-    data = memoryview(array_.buffers()[1] or b"").cast("B")
-    view = data.cast("Q") if array_.type == pa.uint64() else data.cast("I")
-    return view[array_.offset : array_.offset + len(array_)]
-
-
-def digests(table: pa.Table, column: str) -> memoryview:
-    """A column of 16-byte digests as one run of bytes, not copied; those of nulls mean nothing."""
-    array_ = table[column].combine_chunks()
-    view = memoryview(array_.buffers()[1] or b"").cast("B")
-    return view[16 * array_.offset : 16 * (array_.offset + len(array_))]
 
 
 class RunFolder:
@@ -162,24 +143,25 @@ class RunFolder:
             numbers.byteswap()
         return numbers
 
-    def write_pairs(self, path: Path, pairs: Sequence[tuple[int, int]]) -> None:
+    def write_pairs(self, path: Path, rows: array[int], others: array[int]) -> None:
         """Write (row, other row) pairs, sorted by row."""
-        ordered = sorted(pairs)
-        table = pa.table(
-            {
-                "row": pa.array([row for row, _ in ordered], pa.uint64()),
-                "other": pa.array([other for _, other in ordered], pa.uint64()),
-            }
-        )
+        columns = [pa.array(memoryview(values), pa.uint64()) for values in (rows, others)]
+        table = pa.table(dict(zip(("row", "other"), columns, strict=True))).sort_by("row")
         with whole_file(path) as part:
-            pq.write_table(table, part, compression="zstd")
+            pq.write_table(table, part, compression="zstd", row_group_size=GROUP_ROWS)
 
-    def pairs(self, path: Path) -> dict[int, int]:
-        """Read pairs; empty when there are none."""
+    def pairs(self, path: Path, first: int = 0, stop: int = 1 << 63) -> dict[int, int]:
+        """The pairs of rows in [first, stop); empty when there are none."""
         if not path.exists():
             return {}
-        table = read_parquet(path)
-        return dict(zip(table["row"].to_pylist(), table["other"].to_pylist(), strict=True))
+        table = RowFile(path).between(first, stop, ["other"])
+        return dict(zip(numbers(table, "row"), numbers(table, "other"), strict=True))
+
+    def all_pairs(self, path: Path) -> Iterator[tuple[int, int]]:
+        """The pairs one by one: there may be as many as rows."""
+        if path.exists():
+            for batch in RowFile(path).batches(["row", "other"]):
+                yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
 
 @dataclass(frozen=True)
@@ -241,20 +223,13 @@ OUTCOME_SCHEMA = pa.schema(
 )
 
 
-def write_outcomes(path: Path, columns: dict[str, list[Any]]) -> None:
-    """Write outcomes sorted by row, in row groups small enough to read a partition's slice alone."""
-    table = pa.table(columns, schema=OUTCOME_SCHEMA).sort_by("row")
-    with whole_file(path) as part:
-        pq.write_table(table, part, compression="zstd", row_group_size=10_000)
+@contextmanager
+def outcome_writer(path: Path) -> Iterator[Callable[[Mapping[str, Sequence[Any]]], None]]:
+    """A function to append outcomes with, by ascending row; the file is whole or absent.
 
-
-def read_outcomes(path: Path, first: int, stop: int) -> list[dict[str, Any]]:
-    """Outcomes of rows in [first, stop), in row order."""
-    rows = pq.read_table(path, filters=[("row", ">=", first), ("row", "<", stop)])
-    return rows.to_pylist()  # type: ignore[no-any-return]
-
-
-def read_outcome_rows(path: Path, rows: Iterable[int]) -> list[dict[str, Any]]:
-    """Outcomes of scattered rows."""
-    found = pq.read_table(path, filters=[("row", "in", set(rows))])
-    return found.to_pylist()  # type: ignore[no-any-return]
+    Row groups are small enough to read a partition's slice alone.
+    """
+    with whole_file(path) as part, pq.ParquetWriter(part, OUTCOME_SCHEMA, compression="zstd") as writer:
+        yield lambda columns: writer.write_table(
+            pa.table(dict(columns), schema=OUTCOME_SCHEMA), row_group_size=GROUP_ROWS
+        )

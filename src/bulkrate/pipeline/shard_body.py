@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 
-from bulkrate.core.identity import NUMBER_LENGTH, base36, shard_prefix
+from bulkrate.core.identity import NUMBER_LENGTH, counted, shard_prefix
 from bulkrate.pipeline.run_folder import BodyReader
 from bulkrate.providers.provider import Wire
 
@@ -45,10 +45,11 @@ class ShardBody(io.RawIOBase):
     def _compose(self) -> Iterator[bytes]:
         before, between, after = self._wire.envelope()
         head = before + self._prefix
-        for number, body in enumerate(self._reader.bodies(self._rows)):
-            if self._cap is not None:
-                body = self._wire.with_cap(body, self._cap)  # noqa: PLW2901
-            yield b"".join([head, base36(number, NUMBER_LENGTH).encode(), between, body, after])
+        bodies = self._reader.bodies(self._rows)
+        if (cap := self._cap) is not None:
+            bodies = (self._wire.with_cap(body, cap) for body in bodies)
+        for number, body in zip(counted(NUMBER_LENGTH), bodies, strict=False):
+            yield b"".join([head, number.encode(), between, body, after])
 
     def readable(self) -> bool:
         return True
