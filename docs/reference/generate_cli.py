@@ -57,6 +57,12 @@ def page() -> str:
     with group.make_context("bulkrate", [], resilient_parsing=True) as parent:
         for name, command in group.commands.items():
             parts.append(_section(command, parent, f"bulkrate {name}"))
+            verbs = getattr(command, "commands", {})
+            if verbs:
+                with command.make_context(name, [], parent=parent, resilient_parsing=True) as between:
+                    parts += [
+                        _section(verb, between, f"bulkrate {name} {word}") for word, verb in verbs.items()
+                    ]
     return "\n".join(parts)
 
 

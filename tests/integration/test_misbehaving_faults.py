@@ -180,9 +180,7 @@ def test_batches_of_others_look_like_ours(misbehaving_provider: ProviderFactory)
 
 
 def test_calls_that_are_too_many(misbehaving_provider: ProviderFactory) -> None:
-    provider = misbehaving_provider(
-        "create_429=1,retry_after=9 status_429=1 creation_rate=2,refused=1"
-    )
+    provider = misbehaving_provider("create_429=1,retry_after=9 status_429=1 creation_rate=2,refused=1")
     client = client_of(provider)
     file_id = upload(client)
     with pytest.raises(openai.RateLimitError) as caught:

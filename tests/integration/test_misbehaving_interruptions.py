@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import openai
 import pytest
 
-from bulkrate.testing import MisbehavingProvider, ProviderProcess
+from bulkrate.testing import FAULTS, MisbehavingProvider, ProviderProcess
 from bulkrate.testing.pytest_plugin import ProcessFactory, ProviderFactory
 
 pytest_plugins = ["bulkrate.testing.pytest_plugin"]
@@ -216,19 +216,18 @@ def test_control_in_another_process(misbehaving_provider_process: ProcessFactory
     assert provider.meter.accepted_by_custom_id["row7"] == 1
 
 
-def test_the_command_tells_where_it_is_and_what_it_saw(tmp_path: Path) -> None:
+MODULE = [sys.executable, "-m", "bulkrate.testing"]
+CLI = "import sys; from bulkrate.cli.app import main; sys.exit(main())"
+VERB = [sys.executable, "-c", CLI, "testing", "serve"]
+
+
+@pytest.mark.parametrize("program", [MODULE, VERB], ids=["module", "verb"])
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_the_command_tells_where_it_is_and_what_it_saw(
+    tmp_path: Path, program: list[str], stop: signal.Signals
+) -> None:
     state = tmp_path / "state.json"
-    command = [
-        sys.executable,
-        "-m",
-        "bulkrate.testing",
-        "--fault",
-        "missing=2",
-        "--seed",
-        "7",
-        "--state",
-        str(state),
-    ]
+    command = [*program, "--fault", "missing=2", "--fault", "gzip=1", "--seed", "7", "--state", str(state)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         where = json.loads(process.stdout.readline())
@@ -237,13 +236,31 @@ def test_the_command_tells_where_it_is_and_what_it_saw(tmp_path: Path) -> None:
         client = openai.OpenAI(base_url=where["base_url"], api_key=where["api_key"], max_retries=0)
         upload(client)
         client.close()
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(stop)
         assert process.wait() == 0
-    assert json.loads(state.read_text())["meter"]["uploaded_lines"] == 1_000
+    left = json.loads(state.read_text())
+    assert left["meter"]["uploaded_lines"] == 1_000
+    assert left["state"]["faults"] == ["missing=2", "gzip=1"]
 
 
-def test_the_command_refuses_a_fault_it_does_not_know() -> None:
-    command = [sys.executable, "-m", "bulkrate.testing", "--fault", "mising=2"]
+@pytest.mark.parametrize(
+    ("program", "error"), [(MODULE, "error: "), (VERB, "error[config]: ")], ids=["module", "verb"]
+)
+def test_the_command_refuses_a_fault_it_does_not_know(program: list[str], error: str) -> None:
+    command = [*program, "--fault", "mising=2"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: unknown fault 'mising'")
+    assert done.stderr.startswith(f"{error}unknown fault 'mising'; there is: missing")
+
+
+def test_the_verb_lists_the_faults() -> None:
+    done = subprocess.run([*VERB, "--list-faults"], capture_output=True, text=True, check=True)
+    names = {line.split()[0] for line in done.stdout.splitlines()[1:]}
+    assert names == set(FAULTS)
+
+
+def test_the_verb_says_that_a_port_is_taken(misbehaving_provider: ProviderFactory) -> None:
+    port = urlsplit(misbehaving_provider().base_url).port
+    done = subprocess.run([*VERB, "--port", str(port)], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error[port]: port {port}: ")

@@ -27,6 +27,7 @@ from bulkrate.cli import (
     serve,
     status,
     submit,
+    testing,
     tick,
     wait,
     worker,
@@ -66,6 +67,7 @@ VERBS: dict[str, Callable[..., int]] = {
 }
 for name, verb in VERBS.items():
     app.command(name)(verb)
+app.add_typer(testing.app)
 
 
 def _version(asked: bool) -> None:

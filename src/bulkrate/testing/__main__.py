@@ -22,26 +22,39 @@ from bulkrate.testing.faults import FAULTS, FaultError
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the provider; the exit code is 0, or 2 for a fault or a port it cannot have."""
     options = _parser().parse_args(arguments)
-    from bulkrate.testing.server import API_KEY, MisbehavingProvider
-
     try:
-        provider = MisbehavingProvider(
+        return serve(
             options.fault,
+            state=options.state,
+            until_eof=options.until_eof,
             seed=options.seed,
             polls=options.polls,
             dialect=options.dialect,
             models=options.model or None,
             track_ids=not options.no_track_ids,
-            api_key=options.api_key or API_KEY,
             port=options.port,
-        ).start()
+            **({"api_key": options.api_key} if options.api_key else {}),
+        )
     except (FaultError, ValueError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
+
+
+def serve(
+    faults: Sequence[str], *, state: Path | None = None, until_eof: bool = False, **options: Any
+) -> int:
+    """Serve until SIGTERM, SIGINT, or with `until_eof` the end of input; tells where on standard output.
+
+    `options` are those of `MisbehavingProvider`, whose errors pass: `FaultError`, `ValueError`, and `OSError`
+    for a port it cannot have.
+    """
+    from bulkrate.testing.server import MisbehavingProvider
+
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
-    if options.until_eof:
+    provider = MisbehavingProvider(faults, **options).start()
+    if until_eof:
         threading.Thread(target=_await_eof, args=(stopped,), daemon=True).start()
     where = {
         "base_url": provider.base_url,
@@ -49,27 +62,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "api_key": provider.api_key,
         "pid": os.getpid(),
     }
-    _write(options.state, where)
+    _write(state, where)
     sys.stdout.write(json.dumps(where) + "\n")
     sys.stdout.flush()
     stopped.wait()
     provider.stop()
-    _write(options.state, where | {"meter": provider.meter.as_dict(ids=True), "state": provider.snapshot()})
+    _write(state, where | {"meter": provider.meter.as_dict(ids=True), "state": provider.snapshot()})
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def fault_lines() -> list[str]:
+    """The faults, for a help text."""
     width = max(map(len, FAULTS))
-    lines = [
-        f"  {name:{width}}  {kind.meaning}"
-        + "".join(f"; {key}={value}" for key, value in kind.options.items())
-        for name, kind in FAULTS.items()
+    return [
+        "faults, as NAME=N[,option=value]... (options: skip=N, batches=N|all, and those shown):",
+        *(
+            f"  {name:{width}}  {kind.meaning}"
+            + "".join(f"; {key}={value}" for key, value in kind.options.items())
+            for name, kind in FAULTS.items()
+        ),
     ]
-    epilog = "faults, as NAME=N[,option=value]... (options: skip=N, batches=N|all, and those shown):\n"
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m bulkrate.testing",
         description="A batch provider on loopback that fails as it is told to.",
-        epilog=epilog + "\n".join(lines),
+        epilog="\n".join(fault_lines()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add: Any = parser.add_argument

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Final
 
 from bulkrate.testing.fault_kinds import (
@@ -67,7 +68,9 @@ class Fault:
         name, _, value = head.partition("=")
         kind = FAULTS.get(name)
         if kind is None:
-            raise FaultError(f"unknown fault {name!r}; there are: {', '.join(FAULTS)}")
+            near = get_close_matches(name, FAULTS, n=3) or list(FAULTS)
+            there = "there is" if len(near) == 1 else "there are"
+            raise FaultError(f"unknown fault {name!r}; {there}: {', '.join(near)}")
         count = _number(name, value or "1")
         batches, skip, options = 1, 0, dict(kind.options)
         for part in rest:
