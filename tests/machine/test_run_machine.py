@@ -102,7 +102,7 @@ class RunLife(RuleBasedStateMachine):
                 self.sent[row] = 0
             self.move(V.REOPENED)
 
-    @precondition(lambda self: self.state in (S.SETTLED, S.FINISHED, S.ACTIVE))
+    @precondition(lambda self: self.state in (S.SETTLED, S.FINISHED))
     @rule()
     def decoded_again(self) -> None:
         self.move(V.RECOLLECTED)

@@ -47,7 +47,6 @@ RUN_TABLE: Table[RunState, RunEvent] = Table(
             (S.FINISHED, V.REOPENED, S.ACTIVE),
             (S.FINISHED, V.RECOLLECTED, S.SETTLED),
             (S.FINISHED, V.DELIVERED, S.FINISHED),
-            (S.ACTIVE, V.RECOLLECTED, S.ACTIVE),
         ]
     ),
 )

@@ -7,7 +7,14 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from bulkrate.core.shard_states import REMOTE, ShardEvent, ShardState
-from bulkrate.errors import NotFoundError, OutcomeUnknown, QuotaError, RequestRefused, Unreachable
+from bulkrate.errors import (
+    NotFoundError,
+    OutcomeUnknown,
+    ProviderError,
+    QuotaError,
+    RequestRefused,
+    Unreachable,
+)
 from bulkrate.ledger.records import ShardRecord
 from bulkrate.pipeline.context import RunContext
 from bulkrate.pipeline.run_folder import BodyReader
@@ -91,14 +98,14 @@ async def create(context: RunContext, shard: ShardRecord) -> None:
     except OutcomeUnknown as error:
         _after_create(context, shard, intent, ShardEvent.CREATE_UNKNOWN, error.code)
         return
-    except (QuotaError, Unreachable, NotFoundError) as error:
+    except (QuotaError, Unreachable) as error:
         if isinstance(error, QuotaError) and error.queue_full:
             _queue_full(context, shard, intent, error)
             return
         _after_create(context, shard, intent, ShardEvent.CREATE_DEFERRED, error.code)
         wait_after_failure(context, shard.number, error.retry_after_s)
         return
-    except RequestRefused as error:
+    except (RequestRefused, NotFoundError) as error:
         _refused(context, shard, intent, error)
         return
     except Exception as error:
@@ -159,22 +166,17 @@ def _queue_full(context: RunContext, shard: ShardRecord, intent: int, error: Quo
         wait_after_failure(context, shard.number, error.retry_after_s)
 
 
-def _refused(context: RunContext, shard: ShardRecord, intent: int, error: RequestRefused) -> None:
-    """A definite no. Only a file that is not known yet is worth another try."""
+def _refused(context: RunContext, shard: ShardRecord, intent: int, error: ProviderError) -> None:
+    """A definite no. Only a file that is not known is worth more tries: waited for, then uploaded again."""
     refusals = shard.refusals + 1
     _after_create(context, shard, intent, ShardEvent.CREATE_DEFERRED, error.code, refusals=refusals)
-    if "file" not in error.message.lower():
+    about_the_file = isinstance(error, NotFoundError) or "file" in error.message.lower()
+    if not about_the_file or refusals >= 2 * FILE_LAG_REFUSALS:
         raise error
-    if refusals >= FILE_LAG_REFUSALS:
+    if refusals == FILE_LAG_REFUSALS:
         with context.transaction("input_gone") as tx:
-            tx.move_shard(
-                shard.run,
-                shard.number,
-                ShardEvent.INPUT_GONE,
-                context.clock.now(),
-                file_id=None,
-                refusals=0,
-            )
+            at = context.clock.now()
+            tx.move_shard(shard.run, shard.number, ShardEvent.INPUT_GONE, at, file_id=None)
     wait_after_failure(context, shard.number, error.retry_after_s)
 
 
@@ -236,7 +238,9 @@ async def fence(context: RunContext, shard: ShardRecord) -> None:
         return
     signal("fence.after")
     with context.transaction("fence") as tx:
-        tx.move_shard(shard.run, shard.number, ShardEvent.FENCE, context.clock.now())
+        at = context.clock.now()
+        # The second look counts its wait from here: the listing may lag behind the deletion.
+        tx.move_shard(shard.run, shard.number, ShardEvent.FENCE, at, looked_at=at)
 
 
 def supersede(

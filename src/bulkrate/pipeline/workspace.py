@@ -17,7 +17,7 @@ import orjson
 from bulkrate.core.lanes import Lane
 from bulkrate.core.pacing import Pacing
 from bulkrate.core.retry import RetryPolicy
-from bulkrate.core.run_states import RunEvent, RunState
+from bulkrate.core.run_states import RUN_TABLE, RunEvent, RunState
 from bulkrate.core.vector import RowState
 from bulkrate.errors import BulkrateError, Refused, RowsRejected, RunBusy
 from bulkrate.jobs.spec import Job
@@ -289,11 +289,11 @@ class Workspace:
         """Make the failed rows of a finished run pending again; returns how many."""
         with self.home.run_lock(run_id):
             folder = RunFolder(self.home.run_dir(run_id))
-            aliases = folder.pairs(folder.aliases_path)
             reopened = 0
             with self.ledger.transaction("retry") as tx:
                 for part, vector in self.ledger.vectors(run_id):
                     failed = list(vector.rows_in(RowState.FAILED))
+                    aliases = folder.pairs(folder.aliases_path, part.first_row, part.first_row + part.rows)
                     for index in failed:
                         if part.first_row + index in aliases:
                             vector.alias(index)
@@ -310,6 +310,12 @@ class Workspace:
         """Decode every landed result file again, and deliver again."""
         with self.home.run_lock(run_id):
             run = self.run(run_id)
+            if not RUN_TABLE.knows(run.state, RunEvent.RECOLLECTED):
+                raise BulkrateError(
+                    f"run {run_id} is {run.state}: its results are not all here yet",
+                    code="not_finished",
+                    hint="wait for it to finish, then recollect",
+                )
             setup = self.setup(run)
             context = self._context(run, setup, None, None)
             try:
