@@ -1,0 +1,202 @@
+"""Planted bugs: small changes to the protocol, each of which the soak must catch.
+
+A bug is planted while the module is imported: its source text is changed in memory, nothing on disk is.
+A text that is no longer there is an error, so that the list follows the code.
+"""
+
+from __future__ import annotations
+
+import importlib.abc
+import importlib.machinery
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import ModuleType
+
+
+@dataclass(frozen=True, slots=True)
+class Bug:
+    """`text` of `module` (which must hold it exactly once) becomes `instead`."""
+
+    meaning: str
+    module: str
+    text: str
+    instead: str
+
+
+COLLECT, SUBMIT, ADOPT = (f"bulkrate.pipeline.{name}" for name in ("collect", "submit", "adopt"))
+STATES, RECONCILE, CLIENT = (
+    "bulkrate.core.shard_states",
+    "bulkrate.core.reconcile",
+    "bulkrate.providers.openai.client",
+)
+
+BUGS: dict[str, Bug] = {
+    "drop_the_intent": Bug(
+        "the create call is not recorded as interrupted: a crash takes it for not sent",
+        STATES,
+        "    S.CREATING: V.CREATE_UNKNOWN,",
+        "    S.CREATING: V.CREATE_DEFERRED,",
+    ),
+    "doubt_is_not_sent": Bug(
+        "a create without an answer is taken for not sent",
+        SUBMIT,
+        "_after_create(context, shard, intent, ShardEvent.CREATE_UNKNOWN, error.code)",
+        "_after_create(context, shard, intent, ShardEvent.CREATE_DEFERRED, error.code)",
+    ),
+    "file_after_transaction": Bug(
+        "the outcomes file is written after the transaction that says it is there",
+        COLLECT,
+        "    record_outcomes(context, shard, decoded.outcomes)\n    vectors: dict[int, Vector] = {}",
+        "    import contextlib\n    later = contextlib.ExitStack()\n"
+        "    later.callback(record_outcomes, context, shard, decoded.outcomes)\n"
+        "    plain, context.on_change = context.on_change, lambda: (later.close(), plain())\n"
+        "    vectors: dict[int, Vector] = {}",
+    ),
+    "skip_the_error_file": Bug(
+        "only the output file is read", COLLECT, 'KINDS = ("output", "error")', 'KINDS = ("output",)'
+    ),
+    "trust_the_counts": Bug(
+        "a batch whose counts say that all is done has answered all: what is absent is refused",
+        RECONCILE,
+        'return Outcome(ErrorClass.MISSING, "the batch completed without a line for this row")',
+        'return Outcome(None, text="")',
+    ),
+    "sdk_retries_create": Bug(
+        "the SDK sends a create again after a timeout",
+        CLIENT,
+        "client.with_options(max_retries=0, timeout=READ_TIMEOUT_S)",
+        "client.with_options(max_retries=2, timeout=READ_TIMEOUT_S)",
+    ),
+    "trust_the_order": Bug(
+        "result lines are taken in the order they come in, not by their id",
+        RECONCILE,
+        "        known = self.outcomes[identity.request]",
+        "        from dataclasses import replace\n"
+        "        identity = replace(identity, request=min(self.answered, self.requests - 1))\n"
+        "        known = self.outcomes[identity.request]",
+    ),
+    "second_answer_wins": Bug(
+        "a row that comes twice overwrites its first answer",
+        RECONCILE,
+        "            if known.succeeded or not outcome.succeeded:\n                return\n",
+        "",
+    ),
+    "no_second_look": Bug(
+        "after the fence the shard is sent again without another look",
+        SUBMIT,
+        "        status = await context.connection.find(tag_of(shard), shard.file_id, since)",
+        "        status = None if shard.state is ShardState.FENCED else "
+        "await context.connection.find(tag_of(shard), shard.file_id, since)",
+    ),
+    "no_quiet_period": Bug(
+        "the fence is put up before the quiet period is over",
+        STATES,
+        "return Effect.FENCE if shard.looked_at >= quiet_over_at else Effect.FIND",
+        "return Effect.FENCE",
+    ),
+    "keep_the_input_file": Bug(
+        "the fence leaves the input file where it is: a late create still runs",
+        SUBMIT,
+        "            await context.connection.delete_file(shard.file_id)",
+        "            pass",
+    ),
+    "endless_attempts": Bug("attempts are not counted", COLLECT, "        vector.count_attempt(index)\n", ""),
+    "adopt_a_refused_batch": Bug(
+        "a shard in doubt adopts a batch that the token queue refused",
+        CLIENT,
+        "            if status.queue_refusal is not None:\n                continue\n",
+        "",
+    ),
+    "ignore_the_row_hash": Bug(
+        "a row that was edited is delivered with the answer to what it was",
+        "bulkrate.pipeline.join",
+        "changed = values is None or row_hash(values) != line.row_hash",
+        "changed = values is None",
+    ),
+    "keep_twin_keys": Bug(
+        "rows whose key was there before are not rejected",
+        "bulkrate.pipeline.check",
+        "        vectors[partition].reject(index)\n",
+        "        pass\n",
+    ),
+    "wrong_leader": Bug(
+        "an answer that is shared is given to the row beside",
+        COLLECT,
+        "settle_alias(vector, index, vectors[leader_partition], leader_index)",
+        "settle_alias(vector, index, vectors[leader_partition], max(leader_index - 1, 0))",
+    ),
+    "vector_without_the_move": Bug(
+        "the vectors are committed in another transaction than the shard's move",
+        COLLECT,
+        "        tx.put_usage(usage)\n        tx.move_shard(shard.run, shard.number, ShardEvent.COLLECTED,",
+        "            pass\n    with context.transaction('moved') as tx:\n        at = context.clock.now()\n"
+        "        tx.put_usage(usage)\n        tx.move_shard(shard.run, shard.number, ShardEvent.COLLECTED,",
+    ),
+    "send_without_looking": Bug(
+        "on an empty disk nobody looks for batches that are in flight",
+        ADOPT,
+        "    status = context.orphans.pop((shard.number, shard.digest), None)",
+        "    status = None",
+    ),
+    "unreachable_is_no": Bug(
+        "a listing that could not be had is taken for an empty one",
+        SUBMIT,
+        "        wait_after_failure(context, shard.number, error.retry_after_s)\n        return\n"
+        '    signal("find.after")',
+        '        status = None\n    signal("find.after")',
+    ),
+    "half_a_file": Bug(
+        "a download that was cut is taken for whole",
+        COLLECT,
+        "        async for chunk in context.connection.download(file):\n            packed.write(chunk)",
+        "        import contextlib\n        with contextlib.suppress(Unreachable):\n"
+        "            async for chunk in context.connection.download(file):\n"
+        "                packed.write(chunk)",
+    ),
+    "no_control_total": Bug(
+        "what was billed and explained by no row is not recorded",
+        COLLECT,
+        "    if rest:\n",
+        "    if not rest:\n",
+    ),
+}
+
+
+class _Planter(importlib.abc.MetaPathFinder):
+    """Finds the one module as always, and gives it a loader that changes its source."""
+
+    def __init__(self, bug: Bug) -> None:
+        self._bug = bug
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if fullname != self._bug.module:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
+        assert spec is not None and spec.origin is not None
+        spec.loader = _Loader(fullname, spec.origin, self._bug)
+        return spec
+
+
+class _Loader(importlib.machinery.SourceFileLoader):
+    def __init__(self, name: str, path: str, bug: Bug) -> None:
+        super().__init__(name, path)
+        self._bug = bug
+
+    def get_code(self, fullname: str) -> object:  # type: ignore[override]
+        text = self.get_data(self.path).decode()
+        if text.count(self._bug.text) != 1:
+            raise LookupError(
+                f"{fullname} holds the text {text.count(self._bug.text)} times: {self._bug.text!r}"
+            )
+        return compile(text.replace(self._bug.text, self._bug.instead), self.path, "exec")
+
+
+def plant(name: str) -> None:
+    """Plant a bug in this process, before its module is imported."""
+    bug = BUGS[name]
+    if bug.module in sys.modules:
+        raise RuntimeError(f"{bug.module} is imported already")
+    sys.meta_path.insert(0, _Planter(bug))
