@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 class RunContext:
     """One run's parts, put together once by `prepare` and used by submit, poll, collect and deliver.
 
-    `orphans` are batches with the run's tag that the ledger does not know, by (shard, digest); None until
+    `skew_s` is how far the clock of whoever drove the run before may be off ours. `orphans` are batches with the run's tag that the ledger does not know, by (shard, digest); None until
     they were looked for. `wake` holds, for shards that wait, the time of their next step; it is pacing, not
     truth, so it lives in memory and a restart simply asks at once.
     """
@@ -55,6 +55,7 @@ class RunContext:
     connection: Connection
     epoch: int
     lease_s: float
+    skew_s: float
     leased_at: datetime
     lane: Lane = Lane.BATCH
     rescue: Lane | None = None

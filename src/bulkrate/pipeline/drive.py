@@ -92,7 +92,7 @@ async def turn(context: RunContext, run: RunRecord) -> datetime | None:
     now = context.clock.now()
     situation = Situation(
         now=now,
-        quiet_s=context.limits.quiet_s,
+        quiet_s=context.limits.quiet_s + context.skew_s,
         listing_lag_s=context.limits.listing_lag_s,
         queued_tokens=run.queued_tokens or context.limits.queued_tokens,
         batches_in_flight=context.limits.batches_in_flight,

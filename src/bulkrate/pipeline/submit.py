@@ -220,7 +220,7 @@ async def find(context: RunContext, shard: ShardRecord) -> None:
     else:
         with context.transaction("looked") as tx:
             tx.set_shard(shard.run, shard.number, looked_at=now)
-        quiet_over_at = began_at + timedelta(seconds=context.limits.quiet_s)
+        quiet_over_at = began_at + timedelta(seconds=context.limits.quiet_s + context.skew_s)
         if now < quiet_over_at:
             again_at = now + timedelta(seconds=context.pacing.poll_delay_s((now - began_at).total_seconds()))
             context.wake[shard.number] = min(again_at, quiet_over_at)

@@ -227,6 +227,9 @@ class Workspace:
         deadline_at = None
         if lane.deadline_s is not None:
             deadline_at = (run.approved_at or now) + timedelta(seconds=lane.deadline_s)
+        # Create intents were dated by the last driver's clock: another machine's may be off.
+        ours = (None, self.home.holder, self.home.unlocked_holder)
+        skew_s = 0.0 if run.holder in ours else limits.clock_skew_s
         with self.ledger.transaction("take") as tx:
             epoch = tx.take_run(
                 run.id,
@@ -254,6 +257,7 @@ class Workspace:
             connection=connection,
             epoch=epoch,
             lease_s=lease_s,
+            skew_s=skew_s,
             leased_at=now,
             lane=Lane(lane.use),
             rescue=None if lane.rescue == "none" else Lane(lane.rescue),

@@ -28,9 +28,9 @@ def refused(*arguments, **options) -> SourceError:
         ("t.ndjson", ROW, "jsonl"),
         ("t.json", ROW, "jsonl"),
         ("t.json", b"[" + ROW + b"]", "jsonl"),
-        ("t.jsonl.gz", gzip.compress(ROW), "jsonl"),
+        ("t.jsonl.gz", gzip.compress(ROW, mtime=0), "jsonl"),
         ("t.jsonl.zst", zstandard.compress(ROW), "jsonl"),
-        ("t.csv.gz", gzip.compress(b"a\n1\n"), "csv"),
+        ("t.csv.gz", gzip.compress(b"a\n1\n", mtime=0), "csv"),
         ("t.json.zst", zstandard.compress(b"[" + ROW + b"]"), "jsonl"),
     ],
 )
@@ -89,7 +89,7 @@ def test_refusals(write, tmp_path):
     assert refused("?.json", base=tmp_path).code == "mixed_formats"
     assert refused(write("t.jsonl.gz", ROW)).code == "not_compressed"
     assert refused(write("t.csv.zst", b"a\n1\n")).code == "not_compressed"
-    assert refused(write("t.parquet.gz", gzip.compress(b"x"))).code == "unknown_format"
+    assert refused(write("t.parquet.gz", gzip.compress(b"x", mtime=0))).code == "unknown_format"
 
 
 def test_snapshot_is_the_content(write, tmp_path):
@@ -122,7 +122,7 @@ LINES = b"".join(b'{"n": %d, "pad": "%s"}\n' % (n, b"%x" % (n * 7919 % 65537)) f
 
 
 def packed(kind: str, content: bytes) -> bytes:
-    return gzip.compress(content) if kind == "gz" else zstandard.compress(content)
+    return gzip.compress(content, mtime=0) if kind == "gz" else zstandard.compress(content)
 
 
 @pytest.mark.parametrize("kind", ["gz", "zst"])
