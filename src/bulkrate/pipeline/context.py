@@ -33,9 +33,10 @@ if TYPE_CHECKING:
 class RunContext:
     """One run's parts, put together once by `prepare` and used by submit, poll, collect and deliver.
 
-    `skew_s` is how far the clock of whoever drove the run before may be off ours. `orphans` are batches with the run's tag that the ledger does not know, by (shard, digest); None until
-    they were looked for. `wake` holds, for shards that wait, the time of their next step; it is pacing, not
-    truth, so it lives in memory and a restart simply asks at once.
+    `skew_s` is how far the clock of whoever drove the run before may be off ours. `orphans` are batches with
+    the run's tag that the ledger does not know, by (shard, digest); None until they were looked for. `wake`
+    holds, for shards that wait, the time of their next step; it is pacing, not truth, so it lives in memory
+    and a restart simply asks at once.
     """
 
     run: str

@@ -86,13 +86,14 @@ class PartitionAssembler:
         counted: list[int] = []
         base = columns.begin(block.first, len(rows))
         most, encode = self._checks.line_bytes, self._encoder.encode
+        hashes, prints, sizes = columns.row_hash, columns.fingerprint, columns.body_bytes
         for index, values in enumerate(rows):
             at = base + index
             found: Encoded | Problem
             if values is None:
                 found = block.problems.get(index) or Problem("unreadable", "the row cannot be read")
             else:
-                columns.row_hash[at] = row_hash(values)
+                hashes[at] = row_hash(values)
                 found = self._identify(values, at, columns) or encode(values)
             if isinstance(found, Encoded) and len(found.body) > most:
                 found = Problem("too_large", f"the request is {len(found.body):,} bytes, over the limit")
@@ -100,8 +101,8 @@ class PartitionAssembler:
                 columns.reject(at, found, block.where[index])
                 continue
             bodies[index] = found.body
-            columns.fingerprint[at] = found.fingerprint
-            columns.body_bytes[at] = len(found.body)
+            prints[at] = found.fingerprint
+            sizes[at] = len(found.body)
             chats.append(found.texts)
             counted.append(index)
         counts = counter.count_chats(chats, self._encoder.choice)
