@@ -239,12 +239,17 @@ class Pieces:
 
     literals: tuple[bytes, ...]
     holes: tuple[int, ...]
+    _pairs: tuple[tuple[bytes, int], ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        pairs = tuple(zip(self.literals[1:], self.holes, strict=True))
+        object.__setattr__(self, "_pairs", pairs)
 
     def parts(self, values: Sequence[bytes]) -> list[bytes]:
         """The document's pieces with `values[n]` (an encoded JSON string) in the place of hole n."""
-        parts = [b""] * (2 * len(self.holes) + 1)
-        parts[0::2] = self.literals
-        parts[1::2] = [values[number] for number in self.holes]
+        parts = [self.literals[0]]
+        for literal, number in self._pairs:
+            parts += (values[number], literal)
         return parts
 
     def fill(self, values: Sequence[bytes]) -> bytes:

@@ -33,6 +33,9 @@ def key_of(row: Mapping[str, Any], columns: Sequence[str]) -> tuple[str, bytes] 
 
     A missing, null or empty part, or one that is a list or an object, gives a `Problem`.
     """
+    if len(columns) == 1 and type(value := row.get(columns[0])) is str and value:
+        encoded_key = value.encode("utf-8", "surrogatepass")
+        return value, blake2b(encoded_key, digest_size=DIGEST_BYTES).digest()
     parts = []
     for column in columns:
         value = row.get(column)

@@ -51,7 +51,15 @@ class RowTemplate:
         self._holes = {slot.text.place: number for number, slot in enumerate(self._slots)}
         self._urls = [number for number, slot in enumerate(self._slots) if slot.text.is_url]
         self._prompts = blank_groups(job.request, self._holes, self._constants)
-        self._texts = self._chat()
+        chat = self._chat()
+        self._constant_turns = [
+            (role, "".join([piece for piece in pieces if isinstance(piece, str)])) for role, pieces in chat
+        ]
+        self._varying_turns = [
+            (number, role, pieces)
+            for number, (role, pieces) in enumerate(chat)
+            if any(isinstance(piece, int) for piece in pieces)
+        ]
         self.columns = frozenset(column for slot in self._slots for column in slot.reads.names)
         self.whole_row = any(slot.reads.whole_row for slot in self._slots)
         self.request = self.request_for([hole(number) for number in range(len(self._slots))])
@@ -104,10 +112,14 @@ class RowTemplate:
 
     def texts(self, values: Sequence[str]) -> list[tuple[str, str]]:
         """(role, text) of each turn of the chat, for counting tokens."""
-        return [
-            (role, "".join([piece if isinstance(piece, str) else values[piece] for piece in pieces]))
-            for role, pieces in self._texts
-        ]
+        turns = self._constant_turns.copy()
+        for number, role, pieces in self._varying_turns:
+            if len(pieces) == 1:
+                turns[number] = role, values[pieces[0]]  # type: ignore[index]  # a constant does not vary
+            else:
+                texts = [piece if isinstance(piece, str) else values[piece] for piece in pieces]
+                turns[number] = role, "".join(texts)
+        return turns
 
     def request_for(self, values: Sequence[str]) -> Request:
         """The whole request of one row, without the short cut through holes."""
