@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,10 +31,11 @@ def sync_file(path: Path) -> None:
 def whole_file(path: Path) -> Iterator[Path]:
     """Yields a path to write to; on a clean exit it is synced and takes the place of `path`.
 
-    A crash or an exception leaves `path` as it was.
+    A crash or an exception leaves `path` as it was. The name to write to is this call's own: a process that
+    was stopped, outlived its lease and wakes up in the middle of a file never writes into its successor's.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
+    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
     try:
         yield part
         sync_file(part)
