@@ -154,6 +154,12 @@ BUGS: dict[str, Bug] = {
         "            async for chunk in context.connection.download(file):\n"
         "                packed.write(chunk)",
     ),
+    "forget_the_fencing_token": Bug(
+        "a stopped process that wakes up writes on, although another one has taken the run",
+        "bulkrate.pipeline.context",
+        "            tx.fence(self.run, self.epoch)\n            yield tx",
+        "            yield tx",
+    ),
     "no_control_total": Bug(
         "what was billed and explained by no row is not recorded",
         COLLECT,

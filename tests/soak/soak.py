@@ -78,7 +78,7 @@ def virtual(runs: int, seed: int, jobs: int) -> bool:
             troubles += result.troubles
             totals += Counter(
                 runs=1, moments=result.moments, calls=result.calls, batches=result.batches,
-                virtual_s=int(result.virtual_s),
+                virtual_s=int(result.virtual_s), overtaken=result.overtaken,
             )  # fmt: skip
             if result.violation is not None:
                 broken.append((result.seed, result.violation))
@@ -88,7 +88,8 @@ def virtual(runs: int, seed: int, jobs: int) -> bool:
     seconds = time.monotonic() - began
     print(
         f"virtual: {totals['runs']} runs, seeds {seed} to {seed + runs - 1}: {len(broken)} violations; "
-        f"{kills.total()} kills at {len(kills)} kinds of moment, {troubles.total()} network troubles of "
+        f"{kills.total()} kills at {len(kills)} kinds of moment, "
+        f"{totals['overtaken']} processes stopped past their lease, {troubles.total()} network troubles of "
         f"{len(troubles)} kinds, {totals['batches']} batches, {totals['calls']} calls, "
         f"{totals['moments']} moments checked, {totals['virtual_s'] / 86400:.0f} days of virtual time, "
         f"in {seconds:.0f} s ({totals['runs'] / seconds:.1f} runs a second, {jobs} processes)"

@@ -54,6 +54,8 @@ class Audit:
 
     def of_ledger(self) -> str | None:
         """Every partition adds up, agrees with its vector, and no answered row is taken back."""
+        for (begun,) in self._connection().execute("SELECT id FROM runs"):
+            self.snapshot_of(begun)
         cursor = self._connection().execute(
             "SELECT p.run, p.number, p.rows, p.succeeded, p.failed, p.rejected, p.pending, v.content,"
             " r.state, r.rows FROM partitions p JOIN vectors v ON v.run = p.run AND v.number = p.number"

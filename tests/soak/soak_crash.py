@@ -34,6 +34,8 @@ class Crash:
         self._folder = folder
         self._on_commit = on_commit
         self._left = 0
+        self._steps = 0
+        self._stop: Callable[[], None] | None = None
         self._parts: dict[Path, bytes] = {}
         self.dead = False
         self.killed_at: Counter[str] = Counter()
@@ -45,6 +47,10 @@ class Crash:
         """A new process begins, to die at its `kill_after`-th moment (None: to live)."""
         self.dead = False
         self._left = kill_after or 0
+
+    def stop_at(self, call_step: int, stop: Callable[[], None]) -> None:
+        """Call `stop` at the n-th step of a call on the network from now on."""
+        self._steps, self._stop = call_step, stop
 
     def bury(self) -> None:
         """Put back what a killed process leaves: its half-written files."""
@@ -63,6 +69,12 @@ class Crash:
             self.fail("the run does not end: too many moments")
         if name.startswith("ledger.") and name.endswith(".after"):
             self._on_commit(name)
+        if self._stop is not None and name.startswith("net."):
+            self._steps -= 1
+            if not self._steps:
+                self.trace.append("STOPPED")
+                self._stop()
+                self._stop = None
         if self._left:
             self._left -= 1
             if not self._left:

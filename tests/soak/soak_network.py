@@ -49,7 +49,7 @@ class Call:
     timeout_s: float
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Orphan:
     """A call whose caller is gone, on its way all the same."""
 
@@ -200,6 +200,8 @@ class Network(httpx2.AsyncBaseTransport):
         task.add_done_callback(self._tasks.discard)
 
     async def _deliver(self, orphan: Orphan) -> None:
+        if orphan not in self.orphans:  # another process's loop was faster
+            return
         self.orphans.remove(orphan)
         self._crash.trace.append(f"net.{orphan.call.operation}.late")
         await self._ask(orphan.call)

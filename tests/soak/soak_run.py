@@ -24,9 +24,10 @@ from soak_books import Books
 from soak_crash import Crash, Killed, Violation
 from soak_network import Network
 from soak_plan import TIMEOUTS, Plan, Session, answer_to, edited, make_plan
-from soak_time import VirtualClock
+from soak_time import Process, VirtualClock
 
 from bulkrate.core.run_states import RunState
+from bulkrate.errors import RunBusy
 from bulkrate.jobs.load import load_job_mapping
 from bulkrate.ledger.home import Home
 from bulkrate.ledger.ledger import Ledger
@@ -56,6 +57,7 @@ class Result:
     calls: int = 0
     virtual_s: float = 0.0
     batches: int = 0
+    overtaken: int = 0
     story: list[str] = field(default_factory=list)
 
 
@@ -73,6 +75,7 @@ class World:
         self.crash = Crash(folder, self._committed)
         self.network = Network(self.provider.app, self.clock, self.crash, seed=f"net/{plan.seed}")
         self.story: list[str] = []
+        self.overtaken = 0
         self._job = None
         self._watch_creates()
 
@@ -145,23 +148,43 @@ class World:
         self.network.listing_lag_s = session.listing_lag_s
 
     def _live(self, session: Session) -> None:
+        """One process from its start to its end, however it ends."""
         self.story.append(f"{self.clock.seconds:.0f} s: {session}")
         self.crash.live(session.kill_after)
         self.audit.snapshot_done = False
         workspace = self._open()
+        process = Process(self.clock, lambda: self._main(workspace, session))
+        if session.stop_after is not None:
+            self.crash.stop_at(session.stop_after, process.stop)
         try:
-            self.clock.run(lambda: self._main(workspace, session))
+            if process.go_on():
+                process.result()
+            else:
+                self._overtaken(process, session)
         except BaseException as error:
             # What a dead process's exceptions look like says nothing; a live one's must not come here.
             if not self.crash.dead or isinstance(error, KeyboardInterrupt):
                 raise
         finally:
             self.network.pause()
+            process.close()
             workspace.close()
         if self.crash.violation is not None:
             raise Violation(self.crash.violation)
         if self.crash.dead:
             self.crash.bury()
+
+    def _overtaken(self, process: Process[None], session: Session) -> None:
+        """A process is stopped past its lease, another one takes the run over, then the first wakes up."""
+        self.network.pause()
+        self.clock.seconds += session.stopped_s
+        self.overtaken += 1
+        # Its lock is still held, so only the lease says that it may be taken for dead.
+        self._live(Session(timeout_s=session.timeout_s))
+        self.crash.trace.append("WOKEN UP")
+        with contextlib.suppress(RunBusy):
+            process.go_on()
+            process.result()
 
     async def _main(self, workspace: Workspace, session: Session) -> None:
         await self.network.resume()
@@ -234,6 +257,7 @@ def run_seed(seed: int, root: Path | None = None) -> Result:
         calls=world.network.calls,
         virtual_s=world.clock.seconds,
         batches=len(world.audit.books.taken),
+        overtaken=world.overtaken,
         story=[*world.story, *world.crash.trace] if violation else [],
     )
 

@@ -10,9 +10,7 @@ import asyncio
 import selectors
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
-
-import anyio
+from typing import Any, Generic, TypeVar
 
 EPOCH = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
 
@@ -38,8 +36,45 @@ class VirtualClock:
         await asyncio.sleep(seconds)
 
     def run(self, main: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """`anyio.run` on a loop that lives in this clock's time."""
-        return anyio.run(main, backend_options={"loop_factory": lambda: _Loop(self)})
+        """Run to the end on a loop that lives in this clock's time."""
+        process = Process(self, main)
+        try:
+            process.go_on()
+            return process.result()
+        finally:
+            process.close()
+
+
+class Process(Generic[T]):
+    """A simulated process: it can be stopped between two steps and go on later, as by SIGSTOP and SIGCONT."""
+
+    def __init__(self, clock: VirtualClock, main: Callable[[], Coroutine[Any, Any, T]]) -> None:
+        self._loop = _Loop(clock)
+        self._task = self._loop.create_task(main())
+        self._task.add_done_callback(lambda _: self._loop.stop())
+
+    def go_on(self) -> bool:
+        """Run until it ends (True) or is stopped (False). Timers that ran out meanwhile fire first."""
+        self._loop.run_forever()
+        return self._task.done()
+
+    def stop(self) -> None:
+        """Stop at the next point where it waits; for the process itself to call."""
+        self._loop.stop()
+
+    def result(self) -> T:
+        """What it returned; raises what it raised."""
+        return self._task.result()
+
+    def close(self) -> None:
+        """End it."""
+        left = asyncio.all_tasks(self._loop)
+        for task in left:
+            task.cancel()
+        if left:
+            self._loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        self._loop.close()
 
 
 class _Loop(asyncio.SelectorEventLoop):

@@ -97,10 +97,10 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> list[Call]:
     ],
 )
 def test_a_file_is_durable_before_the_ledger_speaks_of_it(calls: list[Call], name: str) -> None:
-    folder, part = name.rpartition("/")[0], f"/{name}.part"
-    renamed = next(
-        at for at, call in enumerate(calls) if call.name.startswith("rename") and part in call.text
-    )
+    folder = name.rpartition("/")[0]
+    temporary = re.compile(rf"/{re.escape(name)}\.\w+\.part")
+    renames = ((at, temporary.search(call.text)) for at, call in enumerate(calls) if "rename" in call.name)
+    renamed, part = next((at, match[0]) for at, match in renames if match)
     before, after = calls[:renamed], calls[renamed + 1 :]
     writes = [at for at, call in enumerate(before) if call.writes and call.on(part)]
     synced = [at for at, call in enumerate(before) if call.syncs and call.on(part)]
