@@ -138,6 +138,9 @@ CALLS = [
     Case("create_unanswered=1,when=before", limits=BRIEF),
     Case("create_cut=5", batches=5, shards=5),
     Case("create_cut=1 list_lag=3", headline=True),
+    Case("create_cut=1 list_lag=100"),
+    # Missing from the list for longer than a list may lag: nothing tells this from a create that failed.
+    Case("create_cut=1 list_lag=100000", every, 2),
     Case("create_cut=1 lookalikes=1", headline=True),
     Case("create_cut=1 clock_skew=200,way=behind"),
     Case("create_cut=1 clock_skew=200,way=ahead"),
