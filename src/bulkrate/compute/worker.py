@@ -1,56 +1,68 @@
-"""A worker process: receives a function, then items, and answers each. See `compute.workers`."""
+"""The process that workers are forked from: receives a function, then forks one worker for each socket.
+
+What the function needs (modules, a vocabulary) is loaded once and shared by the workers, page for page.
+Forking is safe here: this process was started afresh, has no thread and holds no lock. See `compute.workers`.
+"""
 
 from __future__ import annotations
 
 import gc
 import os
 import pickle
-import queue
 import sys
-import threading
 from multiprocessing.connection import Connection
 from typing import Any
 
 
 def main() -> None:
-    """Serve until the other end of the socket closes."""
-    connection: Connection[Any, Any] = Connection(int(sys.argv[1]))
-    items: queue.SimpleQueue[tuple[int, Any] | None] = queue.SimpleQueue()
+    """Fork the workers, and wait until all of them have ended."""
+    sockets = [int(argument) for argument in sys.argv[1:]]
+    connection: Connection[Any, Any] = Connection(sockets[0])
     try:
         sys.path[:] = connection.recv()
         function = connection.recv()
-        # What is there now stays: looking through it again and again would find nothing.
-        gc.freeze()
-        threading.Thread(target=_receive, args=(connection, items), daemon=True).start()
-        while (message := items.get()) is not None:
-            number, item = message
-            answer: tuple[int, Any, Exception | None]
-            try:
-                answer = (number, function(item), None)
-            except Exception as error:
-                answer = (number, None, _portable(error))
-            del message, item
-            connection.send(answer)
+        if hasattr(function, "prepare"):
+            function.prepare()
     except (EOFError, OSError):
         return
+    # What is there now stays where it is: a collection that looks through it would copy the shared pages.
+    gc.collect()
+    gc.freeze()
+    for socket in sockets:
+        if os.fork() == 0:
+            _serve(socket, sockets, function)
+    connection.close()
+    for socket in sockets[1:]:
+        os.close(socket)
+    for _ in sockets:
+        os.wait()
 
 
-def _receive(connection: Connection[Any, Any], items: queue.SimpleQueue[tuple[int, Any] | None]) -> None:
-    """Always reading, so that the other end is never stuck in sending while this one is."""
+def _serve(socket: int, sockets: list[int], function: Any) -> None:
+    """Answer items until the other end closes. Never returns."""
+    for other in sockets:
+        if other != socket:
+            os.close(other)
+    connection: Connection[Any, Any] = Connection(socket)
+    status = 1
     try:
         while True:
-            items.put(connection.recv())
+            connection.send(_answer(function, connection.recv()))
     except (EOFError, OSError):
-        # Nobody waits for the answer under way any more.
-        os._exit(0)
+        status = 0
+    finally:
+        os._exit(status)
 
 
-def _portable(error: Exception) -> Exception:
+def _answer(function: Any, item: Any) -> tuple[Any, Exception | None]:
     try:
-        pickle.loads(pickle.dumps(error))  # noqa: S301  (its own bytes)
-    except Exception:
-        return RuntimeError(f"{type(error).__name__}: {error}")
-    return error
+        return function(item), None
+    except Exception as error:
+        try:
+            pickle.loads(pickle.dumps(error))  # noqa: S301  (its own bytes)
+        except Exception:
+            return None, RuntimeError(f"{type(error).__name__}: {error}")
+        return None, error
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
 Workers are started as `python -m bulkrate.compute.worker`, not by multiprocessing: they import neither the
 user's main module (a notebook or a script without a guard works) nor the ledger or a provider's SDK. They
-inherit no file but their end of one socket, least of all the lock of a run, and when that socket
-closes they end: also when this process is killed. They are in a process group of their own, so that Ctrl-C in
-a terminal is answered by this process alone.
+inherit no file but their end of one socket, least of all the lock of a run, and when that socket closes
+they end with the item in hand: also when this process is killed. They are in a process group of their own,
+so that Ctrl-C in a terminal is answered by this process alone.
 """
 
 from __future__ import annotations
@@ -24,8 +24,6 @@ from bulkrate.errors import BulkrateError, ConfigError
 VARIABLE = "BULKRATE_WORKERS"
 # More would be held up by the one process that reads the source, and each takes memory.
 MOST = 8
-# Items a worker holds: the one in its hands and the next, so that it never waits for a parent that is busy.
-HELD = 2
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -46,9 +44,9 @@ def ordered_map(
 ) -> Iterator[Result]:
     """`function(item)` for every item, in order.
 
-    With one worker, or fewer than two items, in this process; otherwise `function` is pickled once for each
-    worker, and items and results go over a socket. At most a few items are held at a time. An exception of
-    the function, or of `items`, ends it.
+    With one worker, or fewer than two items, in this process; otherwise `function` is pickled once, and items
+    and results go over sockets. At most a few items are held at a time. An exception of the function, or of
+    `items`, ends it.
     """
     source = iter(items)
     head = list(islice(source, 2)) if workers > 1 else []
@@ -66,84 +64,74 @@ class WorkerDied(BulkrateError):
 
 
 class Workers:
-    """Processes that each hold a copy of `function`."""
+    """Processes that each hold a copy of `function`, and work on one item at a time.
+
+    If `function` has a method `prepare`, it is called once before the copies are made: what it loads is
+    shared by all of them.
+    """
 
     def __init__(self, function: Callable[[Any], Any], count: int) -> None:
-        self._ready: dict[Connection[Any, Any], int] = {}
-        self._processes: list[subprocess.Popen[bytes]] = []
+        pairs = [socket.socketpair() for _ in range(count)]
+        theirs = [pair[1].fileno() for pair in pairs]
         try:
-            for _ in range(count):
-                connection = self._start()
-                self._ready[connection] = 0
-                # The same modules are found there as here.
-                connection.send(sys.path)
-                connection.send(function)
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "bulkrate.compute.worker", *map(str, theirs)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                pass_fds=theirs,
+                process_group=0,
+            )
+        finally:
+            for _, end in pairs:
+                end.close()
+        self._connections = [Connection(end.detach()) for end, _ in pairs]
+        try:
+            # The same modules are found there as here.
+            self._send(self._connections[0], sys.path)
+            self._send(self._connections[0], function)
         except BaseException:
             self.close()
             raise
 
-    def _start(self) -> Connection[Any, Any]:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            handle = theirs.fileno()
-            command = [sys.executable, "-m", "bulkrate.compute.worker", str(handle)]
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                pass_fds=[handle],
-                process_group=0,
-            )
-        self._processes.append(process)
-        return Connection(ours.detach())
-
     def map(self, items: Iterable[Any]) -> Iterator[Any]:
         """Results in the order of `items`."""
+        source = enumerate(items)
+        idle = list(self._connections)
+        busy: dict[Connection[Any, Any], int] = {}
         done: dict[int, Any] = {}
-        next_out = sent = 0
-        source = iter(items)
-        exhausted = False
-        while True:
-            # Results that wait for an earlier one are held here: no worker runs far ahead of it.
-            while not exhausted and sent - next_out < HELD * len(self._ready) + len(self._ready):
-                idle = min(self._ready, key=self._ready.__getitem__)
-                if self._ready[idle] >= HELD:
-                    break
-                try:
-                    item = next(source)
-                except StopIteration:
-                    exhausted = True
-                    break
-                self._send(idle, (sent, item))
-                self._ready[idle] += 1
-                sent += 1
-                done.update(self._finished(timeout=0))
-            if next_out == sent:
-                return
-            if next_out not in done:
-                done.update(self._finished(timeout=None))
-            while next_out in done:
-                yield done.pop(next_out)
-                next_out += 1
+        # Made while the workers work.
+        following = next(source, None)
+        given = 0
+        while following is not None or busy or done:
+            # Results that wait for an earlier one are held: nobody runs far ahead of it.
+            while idle and following is not None and len(done) <= len(self._connections):
+                connection = idle.pop()
+                number, item = following
+                self._send(connection, item)
+                busy[connection] = number
+                following = next(source, None)
+            for ready in wait(busy):
+                assert isinstance(ready, Connection)
+                done[busy.pop(ready)] = self._receive(ready)
+                idle.append(ready)
+            while given in done:
+                yield done.pop(given)
+                given += 1
 
-    def _send(self, connection: Connection[Any, Any], message: tuple[int, Any]) -> None:
+    def _send(self, connection: Connection[Any, Any], message: Any) -> None:
         try:
             connection.send(message)
         except OSError:
             raise self._died() from None
 
-    def _finished(self, timeout: float | None) -> Iterator[tuple[int, Any]]:
-        busy = [connection for connection, held in self._ready.items() if held]
-        for connection in wait(busy, timeout):
-            assert isinstance(connection, Connection)
-            try:
-                number, result, error = connection.recv()
-            except (EOFError, OSError):
-                raise self._died() from None
-            self._ready[connection] -= 1
-            if error is not None:
-                raise error
-            yield number, result
+    def _receive(self, connection: Connection[Any, Any]) -> Any:
+        try:
+            result, error = connection.recv()
+        except (EOFError, OSError):
+            raise self._died() from None
+        if error is not None:
+            raise error
+        return result
 
     def _died(self) -> WorkerDied:
         return WorkerDied(
@@ -153,11 +141,10 @@ class Workers:
 
     def close(self) -> None:
         """Let the workers end, and wait for them. What they hold is dropped."""
-        for connection in self._ready:
+        for connection in self._connections:
             connection.close()
-        for process in self._processes:
-            process.wait()
-        self._ready, self._processes = {}, []
+        self._connections = []
+        self._process.wait()
 
     def __enter__(self) -> Self:
         return self

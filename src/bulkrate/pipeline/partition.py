@@ -64,6 +64,10 @@ class PartitionAssembler:
         self._checks = checks
         self._folder = folder
 
+    def prepare(self) -> None:
+        """Load the vocabulary."""
+        self._make_counter().count_texts(["the first count loads the vocabulary"])
+
     def __call__(self, task: tuple[int, Portion]) -> AssembledPartition:
         """Write the manifest and the bodies of partition `number`."""
         number, portion = task
