@@ -10,8 +10,12 @@ import gc
 import os
 import pickle
 import sys
+from collections import deque
 from multiprocessing.connection import Connection
 from typing import Any
+
+# Sent after the last part of an item.
+END = "end"
 
 
 def main() -> None:
@@ -47,7 +51,10 @@ def _serve(socket: int, sockets: list[int], function: Any) -> None:
     status = 1
     try:
         while True:
-            connection.send(_answer(function, connection.recv()))
+            parts = deque(iter(connection.recv, END))
+            # Each part is let go of when it has been used.
+            item = (parts.popleft() for _ in range(len(parts)))
+            connection.send(_answer(function, item))
     except (EOFError, OSError):
         status = 0
     finally:

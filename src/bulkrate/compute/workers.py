@@ -14,18 +14,21 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import chain, islice
+from itertools import chain
 from multiprocessing.connection import Connection, wait
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from bulkrate.compute.worker import END
 from bulkrate.errors import BulkrateError, ConfigError
 
 VARIABLE = "BULKRATE_WORKERS"
 # More would be held up by the one process that reads the source, and each takes memory.
 MOST = 8
+# glibc: give large buffers back when they are freed, and do not give back and fetch small ones all the time.
+_ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "1000000", "MALLOC_TRIM_THRESHOLD_": "8000000"}
 
-Item = TypeVar("Item")
+Part = TypeVar("Part")
 Result = TypeVar("Result")
 
 
@@ -40,21 +43,26 @@ def worker_count(env: Mapping[str, str]) -> int:
 
 
 def ordered_map(
-    function: Callable[[Item], Result], items: Iterable[Item], *, workers: int
+    function: Callable[[Iterable[Part]], Result], items: Iterable[Iterable[Part]], *, workers: int
 ) -> Iterator[Result]:
-    """`function(item)` for every item, in order.
+    """`function(item)` for every item, in order. An item is a stream of parts, as `itertools.groupby` gives.
 
-    With one worker, or fewer than two items, in this process; otherwise `function` is pickled once, and items
-    and results go over sockets. At most a few items are held at a time. An exception of the function, or of
-    `items`, ends it.
+    With one worker, or fewer than two items, in this process; otherwise `function` is pickled once, and the
+    parts go over a socket as they come: an item as a whole is only ever in a worker's memory. An exception of
+    the function, or of `items`, ends it.
     """
     source = iter(items)
-    head = list(islice(source, 2)) if workers > 1 else []
-    if len(head) < 2:
-        yield from map(function, chain(head, source))
+    if workers == 1:
+        yield from map(function, source)
+        return
+    first = list(next(source, ()))
+    second = next(source, None)
+    if second is None:
+        if first:
+            yield function(first)
         return
     with Workers(function, workers) as pool:
-        yield from pool.map(chain(head, source))
+        yield from pool.map(chain([first, second], source))
 
 
 class WorkerDied(BulkrateError):
@@ -80,6 +88,7 @@ class Workers:
                 stdout=subprocess.DEVNULL,
                 pass_fds=theirs,
                 process_group=0,
+                env=os.environ | _ALLOCATOR,
             )
         finally:
             for _, end in pairs:
@@ -93,23 +102,24 @@ class Workers:
             self.close()
             raise
 
-    def map(self, items: Iterable[Any]) -> Iterator[Any]:
+    def map(self, items: Iterable[Iterable[Any]]) -> Iterator[Any]:
         """Results in the order of `items`."""
-        source = enumerate(items)
+        source = iter(items)
         idle = list(self._connections)
         busy: dict[Connection[Any, Any], int] = {}
         done: dict[int, Any] = {}
-        # Made while the workers work.
-        following = next(source, None)
-        given = 0
-        while following is not None or busy or done:
+        sent = given = 0
+        item = next(source, None)
+        while item is not None or busy:
             # Results that wait for an earlier one are held: nobody runs far ahead of it.
-            while idle and following is not None and len(done) <= len(self._connections):
+            while idle and item is not None and len(done) <= len(self._connections):
                 connection = idle.pop()
-                number, item = following
-                self._send(connection, item)
-                busy[connection] = number
-                following = next(source, None)
+                for part in item:
+                    self._send(connection, part)
+                self._send(connection, END)
+                busy[connection] = sent
+                sent += 1
+                item = next(source, None)
             for ready in wait(busy):
                 assert isinstance(ready, Connection)
                 done[busy.pop(ready)] = self._receive(ready)

@@ -75,12 +75,18 @@ class Block:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def blocks(self, size: int) -> Iterator[Block]:
+        """Itself, whatever its size: a block is a `Portion` that is parsed already."""
+        yield self
+
 
 class Portion(Protocol):
     """Consecutive rows that are read but perhaps not parsed yet: what is cheap to hand to another process.
 
     A portion can be pickled.
     """
+
+    first: int
 
     def blocks(self, size: int) -> Iterator[Block]:
         """Its rows, in blocks of `size` (the last one smaller)."""

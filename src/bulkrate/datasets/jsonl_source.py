@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,17 +63,15 @@ class JsonlSource:
             yield build.take()
 
     def portions(self, size: int) -> Iterator[UnparsedLines]:
-        """Portions of `size` rows (the last one smaller), cut at line ends and not parsed."""
-        held = UnparsedLines(0)
+        """Portions as they are read, cut at line ends and at every multiple of `size` rows."""
+        first = 0
         for piece in self._pieces():
             rest: _Piece | None = piece
             while rest is not None:
-                rest = held.take(rest, size)
-                if held.rows == size:
-                    yield held
-                    held = UnparsedLines(held.first + size)
-        if held.rows:
-            yield held
+                portion, rest = _cut(rest, first, size - first % size)
+                first += portion.rows
+                if portion.rows:
+                    yield portion
 
     def _pieces(self) -> Iterator[_Piece]:
         for path, name in zip(self.files, self._names, strict=True):
@@ -100,42 +98,37 @@ class _Piece(NamedTuple):
     lines: list[bytes] | Problem
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class UnparsedLines:
     """The lines of some rows: a `Portion` that costs a copy of its bytes to hand over."""
 
     first: int
-    rows: int = 0
-    pieces: list[_Piece] = field(default_factory=list)
-
-    def take(self, piece: _Piece, most: int) -> _Piece | None:
-        """Add the rows of `piece` until there are `most`; returns what is left of it."""
-        lines = piece.lines
-        if isinstance(lines, Problem):
-            self.pieces.append(piece)
-            self.rows += 1
-            return None
-        blank = [index for index, line in enumerate(lines) if not line.strip(_SPACE)]
-        cut = most - self.rows
-        for index in blank:
-            if index >= cut:
-                break
-            cut += 1
-        if cut >= len(lines):
-            self.pieces.append(piece)
-            self.rows += len(lines) - len(blank)
-            return None
-        self.pieces.append(piece._replace(lines=lines[:cut]))
-        self.rows = most
-        return piece._replace(number=piece.number + cut, lines=lines[cut:])
+    rows: int
+    piece: _Piece
 
     def blocks(self, size: int) -> Iterator[Block]:
         """The rows, parsed, in blocks of `size` (the last one smaller)."""
         build = BlockBuilder(size, self.first)
-        for piece in self.pieces:
-            yield from _parsed(piece, build)
+        yield from _parsed(self.piece, build)
         if build.rows:
             yield build.take()
+
+
+def _cut(piece: _Piece, first: int, most: int) -> tuple[UnparsedLines, _Piece | None]:
+    """A portion of at most so many rows of `piece`, and what is left of it."""
+    lines = piece.lines
+    if isinstance(lines, Problem):
+        return UnparsedLines(first, 1, piece), None
+    blank = [index for index, line in enumerate(lines) if not line.strip(_SPACE)]
+    cut = most
+    for index in blank:
+        if index >= cut:
+            break
+        cut += 1
+    if cut >= len(lines):
+        return UnparsedLines(first, len(lines) - len(blank), piece), None
+    head = piece._replace(lines=lines[:cut])
+    return UnparsedLines(first, most, head), piece._replace(number=piece.number + cut, lines=lines[cut:])
 
 
 def _parsed(piece: _Piece, build: BlockBuilder) -> Iterator[Block]:

@@ -7,8 +7,6 @@ import difflib
 import glob
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import chain, islice
 from pathlib import Path
 from typing import Protocol
 
@@ -17,6 +15,7 @@ from bulkrate.datasets.byte_stream import BrokenStreamError, check_magic, chunks
 from bulkrate.errors import SourceError
 
 __all__ = [
+    "BLOCK_ROWS",
     "Block",
     "Portion",
     "Problem",
@@ -25,7 +24,6 @@ __all__ = [
     "check_columns",
     "open_source",
     "portions",
-    "portions_on_the_way",
 ]
 
 
@@ -54,40 +52,20 @@ class Source(Protocol):
         ...
 
 
-PORTION_BLOCK_ROWS = 500
-
-
-@dataclass(slots=True)
-class ParsedPortion:
-    """Rows that had to be parsed to find out where they end."""
-
-    parsed: Iterable[Block]
-
-    def blocks(self, size: int) -> Iterator[Block]:
-        """The blocks as they are, of PORTION_BLOCK_ROWS: `size` is a wish."""
-        return iter(self.parsed)
+BLOCK_ROWS = 500
+"""Few enough rows for the processor's cache; a partition is a multiple."""
 
 
 def portions(source: Source, size: int) -> Iterator[Portion]:
-    """All rows, in portions of `size` (a multiple of PORTION_BLOCK_ROWS; the last one smaller).
+    """All rows, in small portions; none has rows on both sides of a multiple of `size` (of BLOCK_ROWS).
 
     For handing over: formats whose rows can be told apart without being parsed leave that to whoever gets
     a portion.
     """
     unparsed = getattr(source, "portions", None)
     if unparsed is not None:
-        yield from unparsed(size)
-        return
-    blocks = source.blocks(PORTION_BLOCK_ROWS)
-    while held := list(islice(blocks, size // PORTION_BLOCK_ROWS)):
-        yield ParsedPortion(held)
-
-
-def portions_on_the_way(source: Source, size: int) -> Iterator[Portion]:
-    """The same for use in this process, one after the other: rows are parsed as they are asked for."""
-    blocks = source.blocks(PORTION_BLOCK_ROWS)
-    for first in blocks:
-        yield ParsedPortion(chain([first], islice(blocks, size // PORTION_BLOCK_ROWS - 1)))
+        return unparsed(size)  # type: ignore[no-any-return]
+    return source.blocks(BLOCK_ROWS)
 
 
 _READERS = {

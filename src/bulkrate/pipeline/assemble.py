@@ -7,12 +7,13 @@ is decided by `check`, from digests that are set aside in bucket files.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import groupby
 
 from bulkrate.compute.workers import ordered_map
 from bulkrate.core.vector import Vector
-from bulkrate.datasets.source import Source, portions, portions_on_the_way
+from bulkrate.datasets.source import BLOCK_ROWS, Portion, Source, portions
 from bulkrate.pipeline.digests import DigestBuckets
 from bulkrate.pipeline.partition import PartitionAssembler
 from bulkrate.pipeline.run_folder import PARTITION_ROWS
@@ -43,8 +44,10 @@ def assemble(
     """
     vectors: list[Vector] = []
     total = 0
-    cut = portions if workers > 1 else portions_on_the_way
-    for done in ordered_map(assembler, enumerate(cut(source, PARTITION_ROWS)), workers=workers):
+    # What nobody is handed is parsed as it is read.
+    parts: Iterable[Portion] = source.blocks(BLOCK_ROWS) if workers == 1 else portions(source, PARTITION_ROWS)
+    items = (part for _, part in groupby(parts, key=lambda part: part.first // PARTITION_ROWS))
+    for done in ordered_map(assembler, items, workers=workers):
         vector = Vector(done.rows)
         for index in done.rejected:
             vector.reject(index)

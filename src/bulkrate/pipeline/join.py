@@ -18,7 +18,7 @@ import orjson
 from bulkrate.core.request import Output
 from bulkrate.datasets.content import key_of
 from bulkrate.datasets.sink import Column, Sink
-from bulkrate.datasets.source import Problem, Source
+from bulkrate.datasets.source import BLOCK_ROWS, Problem, Source
 from bulkrate.ledger.ledger import Ledger
 from bulkrate.pipeline.ends import OUTCOME_COLUMNS, Ends
 from bulkrate.pipeline.outcomes import OutcomeReader
@@ -36,8 +36,6 @@ RESULT_COLUMNS: tuple[Column, ...] = (
     Column("attempts", "integer"),
 )
 ROW_NUMBER = "row"
-# Rows joined in one go; a partition is a multiple.
-BLOCK_ROWS = 500
 
 
 @dataclass(slots=True)

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import orjson
 
 from bulkrate.core.problem import Problem
 from bulkrate.datasets.content import key_of, row_hash
-from bulkrate.datasets.source import Block, Portion
+from bulkrate.datasets.source import BLOCK_ROWS, Block, Portion
 from bulkrate.pipeline.digests import scattered
 from bulkrate.pipeline.encode import Encoded, Encoder
-from bulkrate.pipeline.run_folder import RunFolder
+from bulkrate.pipeline.run_folder import PARTITION_ROWS, RunFolder
 from bulkrate.tokens.counter import TokenCounter
-
-# Rows parsed and encoded in one go: few enough to stay in the processor's cache.
-BLOCK_ROWS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,18 +66,17 @@ class PartitionAssembler:
         """Load the vocabulary."""
         self._make_counter().count_texts(["the first count loads the vocabulary"])
 
-    def __call__(self, task: tuple[int, Portion]) -> AssembledPartition:
-        """Write the manifest and the bodies of partition `number`."""
-        number, portion = task
-        return self.write(number, portion.blocks(BLOCK_ROWS))
-
-    def write(self, number: int, blocks: Iterable[Block]) -> AssembledPartition:
-        """The same for rows that are parsed while they are read."""
+    def __call__(self, portions: Iterable[Portion]) -> AssembledPartition:
+        """Write the manifest and the bodies of the partition that these rows are."""
         columns = _Columns()
         counter = self._make_counter()
+        remaining = iter(portions)
+        first = next(remaining)
+        number = first.first // PARTITION_ROWS
         with self._folder.line_writer(number) as write_lines:
-            for block in blocks:
-                write_lines(self._encode(block, columns, counter))
+            for portion in chain([first], remaining):
+                for block in portion.blocks(BLOCK_ROWS):
+                    write_lines(self._encode(block, columns, counter))
         self._folder.write_manifest(number, columns.finished())
         return columns.result(number)
 
