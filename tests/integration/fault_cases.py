@@ -90,8 +90,8 @@ ROWS = [
 
 BATCHES = [
     Case("expire_after={part}", rest, 2, headline=True),
-    Case("cancel_after={part}", failed=rest, headline=True),
-    Case("cancel_after={part} slow_cancel=5", failed=rest),
+    Case("cancel_after={part}", rest, 2, headline=True),
+    Case("cancel_after={part} slow_cancel=5", rest, 2),
     Case("no_output=1", failed=every),
     Case("no_output=1,status=500", every, 2, headline=True),
     Case("stuck=1,phase=validating,polls=5"),

@@ -71,10 +71,8 @@ BUGS: dict[str, Bug] = {
     "trust_the_order": Bug(
         "result lines are taken in the order they come in, not by their id",
         RECONCILE,
-        "        known = self.outcomes[identity.request]",
-        "        from dataclasses import replace\n"
-        "        identity = replace(identity, request=min(self.answered, self.requests - 1))\n"
-        "        known = self.outcomes[identity.request]",
+        "        known = self.outcomes[number]\n",
+        "        number = min(self.answered, self.requests - 1)\n        known = self.outcomes[number]\n",
     ),
     "second_answer_wins": Bug(
         "a row that comes twice overwrites its first answer",
@@ -111,8 +109,8 @@ BUGS: dict[str, Bug] = {
     "ignore_the_row_hash": Bug(
         "a row that was edited is delivered with the answer to what it was",
         "bulkrate.pipeline.join",
-        "changed = values is None or row_hash(values) != line.row_hash",
-        "changed = values is None",
+        "                if not ends.match(place, [values]):\n",
+        "                if values is None:\n",
     ),
     "keep_twin_keys": Bug(
         "rows whose key was there before are not rejected",

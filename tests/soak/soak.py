@@ -14,6 +14,7 @@ import argparse
 import json
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
 import time
@@ -141,7 +142,7 @@ def _hunt(options: argparse.Namespace) -> int:
     for nth, seed in enumerate(range(options.seed, options.seed + MOST_RUNS_PER_BUG), 1):
         result = _one(seed)
         if result.violation is not None:
-            said = " ".join(result.violation.split())[:160].replace("|", "/")
+            said = re.sub(r"/\S*/", "…/", " ".join(result.violation.split()))[:160].replace("|", "/")
             print(json.dumps({"bug": options.plant, "seed": seed, "runs": nth, "violation": said}))
             return 0
     print(json.dumps({"bug": options.plant, "seed": None, "runs": MOST_RUNS_PER_BUG, "violation": None}))

@@ -19,7 +19,8 @@ class SendReason(StrEnum):
 
 
 # Failures of the way, not of the row: the same request may well succeed.
-PASSING = frozenset({ErrorClass.TRANSIENT, ErrorClass.MISSING, ErrorClass.EXPIRED})
+# A batch that somebody else cancelled is one of them; a run that is cancelled ends its rows by itself.
+PASSING = frozenset({ErrorClass.TRANSIENT, ErrorClass.MISSING, ErrorClass.EXPIRED, ErrorClass.CANCELLED})
 
 # A truncated row gets this many times its cap, once, and never less than the floor: a cap derived from the
 # longest label was wrong about what the model says around it, and four times very little is still little.
@@ -76,7 +77,5 @@ def reason_for_pending(error: ErrorClass | None) -> SendReason:
             return SendReason.LARGER_CAP
         case ErrorClass.INVALID_OUTPUT:
             return SendReason.REPAIR
-        case ErrorClass.CANCELLED:
-            return SendReason.RESCUE
         case _:
             return SendReason.RESEND

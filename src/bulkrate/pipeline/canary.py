@@ -48,6 +48,6 @@ def _own_faults(context: RunContext) -> Counter[str]:
     for record in context.ledger.usage(context.run):
         if record.shard != SHARD or record.error in ("", "unattributed"):
             continue
-        if ErrorClass(record.error) not in PASSING | {ErrorClass.CANCELLED}:
+        if ErrorClass(record.error) not in PASSING:
             counts[record.error] += record.requests
     return counts
