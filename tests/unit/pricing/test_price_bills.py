@@ -23,7 +23,9 @@ def test_sums_by_model() -> None:
         NOW,
     )
     assert found.to_json() == snapshot(
-        {'cost': '0.000775', "batch": "0.000775",
+        {
+            "cost": "0.000775",
+            "batch": "0.000775",
             "live": "0.00145",
             "saving": "0.000675",
             "currency": "USD",
@@ -44,7 +46,9 @@ def test_sums_by_model() -> None:
                         "cache_write_tokens": 0,
                         "output_tokens": 400,
                         "reasoning_tokens": 0,
-                    }, 'cost': '0.000675', "batch": "0.000675",
+                    },
+                    "cost": "0.000675",
+                    "batch": "0.000675",
                     "live": "0.00135",
                     "saving": "0.000675",
                     "published_batch_rate": True,
@@ -60,7 +64,9 @@ def test_sums_by_model() -> None:
                         "cache_write_tokens": 0,
                         "output_tokens": 0,
                         "reasoning_tokens": 0,
-                    }, 'cost': '0.0001', "batch": "0.0001",
+                    },
+                    "cost": "0.0001",
+                    "batch": "0.0001",
                     "live": "0.0001",
                     "saving": "0.0000",
                     "published_batch_rate": False,

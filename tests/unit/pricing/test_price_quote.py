@@ -54,7 +54,9 @@ def test_a_quote_as_a_document() -> None:
             "prices_source": "genai-prices 0.2.3",
             "published_batch_rate": True,
             "free": False,
-            "notes": ["images are not counted"], 'lane': 'batch'}
+            "notes": ["images are not counted"],
+            "lane": "batch",
+        }
     )
 
 
