@@ -179,8 +179,10 @@ class World:
         self.network.pause()
         self.clock.seconds += session.stopped_s
         self.overtaken += 1
-        # Its lock is still held, so only the lease says that it may be taken for dead.
-        self._live(Session(timeout_s=session.timeout_s))
+        # Its lock is still held, so only the lease says that it may be taken for dead; a run with nothing left
+        # to do but to deliver is not taken from anybody who holds its lock.
+        with contextlib.suppress(RunBusy):
+            self._live(Session(timeout_s=session.timeout_s))
         self.crash.trace.append("WOKEN UP")
         with contextlib.suppress(RunBusy):
             process.go_on()

@@ -51,7 +51,7 @@ class Process(Generic[T]):
     def __init__(self, clock: VirtualClock, main: Callable[[], Coroutine[Any, Any, T]]) -> None:
         self._loop = _Loop(clock)
         self._task = self._loop.create_task(main())
-        self._task.add_done_callback(lambda _: self._loop.stop())
+        self._task.add_done_callback(self._ended)
 
     def go_on(self) -> bool:
         """Run until it ends (True) or is stopped (False). Timers that ran out meanwhile fire first."""
@@ -62,12 +62,16 @@ class Process(Generic[T]):
         """Stop at the next point where it waits; for the process itself to call."""
         self._loop.stop()
 
+    def _ended(self, _: asyncio.Task[T]) -> None:
+        self._loop.stop()
+
     def result(self) -> T:
         """What it returned; raises what it raised."""
         return self._task.result()
 
     def close(self) -> None:
         """End it."""
+        self._task.remove_done_callback(self._ended)
         left = asyncio.all_tasks(self._loop)
         for task in left:
             task.cancel()
