@@ -51,7 +51,11 @@ def measure(command: Sequence[str | Path], env: Mapping[str, str] | None = None)
 
 
 class _Peak(threading.Thread):
-    """Samples the proportional set size of a process tree: shared pages count once."""
+    """Samples the proportional set size of a process tree: shared pages count once.
+
+    The processes are read one after the other; when one ends meanwhile, its shared pages are counted twice.
+    So a peak is what two samples in a row have reached.
+    """
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
@@ -60,8 +64,11 @@ class _Peak(threading.Thread):
         self._over = threading.Event()
 
     def run(self) -> None:
+        before = 0
         while not self._over.wait(SAMPLE_S):
-            self.bytes = max(self.bytes, sum(map(_pss_bytes, _tree(self._pid))))
+            now = sum(map(_pss_bytes, _tree(self._pid)))
+            self.bytes = max(self.bytes, min(before, now))
+            before = now
 
     def stop(self) -> None:
         self._over.set()
