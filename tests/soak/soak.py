@@ -118,7 +118,8 @@ def bugs(names: list[str], seed: int, jobs: int) -> bool:
         command = [sys.executable, str(HERE), "--plant", name, "--seed", str(seed)]
         found = subprocess.run(command, capture_output=True, text=True, check=False)
         if found.returncode:
-            return {"bug": name, "seed": None, "runs": 0, "violation": found.stderr.strip()[-300:]}
+            said = f"exit code {found.returncode} {found.stderr.strip()[-300:]}"
+            return {"bug": name, "seed": None, "runs": 0, "violation": said}
         caught: dict[str, Any] = json.loads(found.stdout.splitlines()[-1])
         return caught
 

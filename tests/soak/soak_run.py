@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import random
@@ -179,8 +180,8 @@ class World:
         self.network.pause()
         self.clock.seconds += session.stopped_s
         self.overtaken += 1
-        # Its lock is still held, so only the lease says that it may be taken for dead; a run with nothing left
-        # to do but to deliver is not taken from anybody who holds its lock.
+        # Its lock is still held, so only the lease says that it may be taken for dead; a run with nothing
+        # left to do but to deliver is not taken from anybody who holds its lock.
         with contextlib.suppress(RunBusy):
             self._live(Session(timeout_s=session.timeout_s))
         self.crash.trace.append("WOKEN UP")
@@ -314,6 +315,7 @@ def _known_ledger(path: Path) -> Ledger:
 def _empty_ledger() -> Path:
     """A migrated ledger to copy: a migration takes longer than a whole run."""
     folder = Path(tempfile.mkdtemp(prefix="soak-ledger-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     path = folder / "ledger.sqlite"
     _open_ledger(path).close()
     return path
