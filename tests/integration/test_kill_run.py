@@ -61,12 +61,12 @@ MOMENTS = [
     "ledger.collected.after",
     "ledger.settled.before",
     "ledger.settled.after",
-    "ledger.release.before",
-    "ledger.release.after",
     "deliver.before",
     "deliver.after",
     "ledger.delivered.before",
     "ledger.delivered.after",
+    "ledger.release.before",
+    "ledger.release.after",
 ]
 
 
