@@ -26,8 +26,8 @@ def check(ended: Measured) -> None:
     assert ended.accepted <= ended.allowed
     assert ended.accepted >= rows
     assert ended.wrong == 0, "an answer was joined to a row that is not its own"
-    # A provider that makes two batches of one call, or whose listing lags beyond what it states, runs the same
-    # shard twice: the table shows what that costs.
+    # A provider that makes two batches of one call, or whose listing lags beyond what it states, runs the
+    # same shard twice: the table shows what that costs.
     if "duplicate_create" not in case.faults and "list_lag=100000" not in case.faults:
         assert ended.twice == 0, "a line was sent again under the same id"
     if case.batches is not None:
