@@ -87,11 +87,11 @@ BUGS: dict[str, Bug] = {
         "        status = None if shard.state is ShardState.FENCED else "
         "await context.connection.find(tag_of(shard), shard.file_id, since)",
     ),
-    "no_quiet_period": Bug(
-        "the fence is put up before the quiet period is over",
+    "no_wait_after_the_fence": Bug(
+        "the look after the fence does not wait for the listing to catch up",
         STATES,
-        "return Effect.FENCE if shard.looked_at >= quiet_over_at else Effect.FIND",
-        "return Effect.FENCE",
+        "                at = max(at, shard.looked_at + timedelta(seconds=lag_s))\n",
+        "                at = max(at, shard.looked_at + timedelta(seconds=min(lag_s, 0)))\n",
     ),
     "keep_the_input_file": Bug(
         "the fence leaves the input file where it is: a late create still runs",
