@@ -1,4 +1,4 @@
-"""The process that workers are forked from: receives a function, then forks one worker for each socket.
+"""The first worker process: receives a function, then forks a worker for each further socket.
 
 What the function needs (modules, a vocabulary) is loaded once and shared by the workers, page for page.
 Forking is safe here: this process was started afresh, has no thread and holds no lock. See `compute.workers`.
@@ -10,6 +10,7 @@ import gc
 import os
 import pickle
 import sys
+import traceback
 from collections import deque
 from multiprocessing.connection import Connection
 from typing import Any
@@ -19,7 +20,7 @@ END = "end"
 
 
 def main() -> None:
-    """Fork the workers, and wait until all of them have ended."""
+    """Fork the others, work until the other end closes, and wait until all have ended."""
     sockets = [int(argument) for argument in sys.argv[1:]]
     connection: Connection[Any, Any] = Connection(sockets[0])
     try:
@@ -32,23 +33,23 @@ def main() -> None:
     # What is there now stays where it is: a collection that looks through it would copy the shared pages.
     gc.collect()
     gc.freeze()
-    for socket in sockets:
+    for socket in sockets[1:]:
         if os.fork() == 0:
-            _serve(socket, sockets, function)
-    connection.close()
+            for other in sockets:
+                if other != socket:
+                    os.close(other)
+            _serve(Connection(socket), function)
+            os._exit(0)
     for socket in sockets[1:]:
         os.close(socket)
-    for _ in sockets:
+    _serve(connection, function)
+    for _ in sockets[1:]:
         os.wait()
 
 
-def _serve(socket: int, sockets: list[int], function: Any) -> None:
-    """Answer items until the other end closes. Never returns."""
-    for other in sockets:
-        if other != socket:
-            os.close(other)
-    connection: Connection[Any, Any] = Connection(socket)
-    status = 1
+def _serve(connection: Connection[Any, Any], function: Any) -> None:
+    """Answer items until the other end closes."""
+    # Errors do not get past a fork: what follows it would run twice.
     try:
         while True:
             parts = deque(iter(connection.recv, END))
@@ -56,9 +57,10 @@ def _serve(socket: int, sockets: list[int], function: Any) -> None:
             item = (parts.popleft() for _ in range(len(parts)))
             connection.send(_answer(function, item))
     except (EOFError, OSError):
-        status = 0
-    finally:
-        os._exit(status)
+        return
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
 
 
 def _answer(function: Any, item: Any) -> tuple[Any, Exception | None]:
