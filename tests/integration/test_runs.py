@@ -326,6 +326,31 @@ def test_an_empty_disk_in_the_middle_of_a_run_pays_nothing_twice(
     assert provider.meter.rows_accepted == 102
 
 
+@pytest.mark.parametrize("rounds", range(1, 9))
+def test_an_empty_disk_after_a_queue_limit_cut_the_shards_pays_nothing_twice(
+    tmp_path: Path, misbehaving_provider: Any, fake_clock: Any, rounds: int
+) -> None:
+    """Where a queue limit cut depends on what the lost ledger had learned: the tags of the pieces say it."""
+    provider = misbehaving_provider("token_queue=150 missing=1,batches=2", polls=2)
+    desk = Desk(tmp_path, provider, fake_clock)
+    desk.workspace.env["BULKRATE_LIMITS__REQUESTS"] = "40"
+    desk.write([(f"T-{number}", f"ticket {number}") for number in range(100)])
+    run = desk.workspace.prepare(desk.job())
+    desk.workspace.approve(run, decide=lambda quote: True)
+    anyio.run(lambda: desk.workspace.advance(run.id, poll_s=10, timeout_s=rounds * 40))
+    cut = [shard for shard in desk.workspace.ledger.shards(run.id) if shard.slice_of is not None]
+    desk.workspace.close()
+    shutil.rmtree(tmp_path / ".bulkrate")
+    assert cut
+
+    again = Desk(tmp_path, provider, fake_clock)
+    again.workspace.env["BULKRATE_LIMITS__REQUESTS"] = "40"
+    result = again.run()
+
+    assert result["rows"]["succeeded"] == 100
+    assert provider.meter.rows_accepted == 102
+
+
 def test_a_lost_sink_is_written_again_and_nothing_is_sent(desk: Desk) -> None:
     desk.write(ROWS)
     desk.run()

@@ -190,9 +190,6 @@ def make_faults(dice: random.Random, plan: Plan) -> str:
     chosen: dict[str, str] = {}
     for fault in dice.sample(known, dice.choice([0, 1, 2, 3, 4])):
         chosen.setdefault(fault.partition("=")[0], fault)
-    if plan.disk:
-        # Known limit: shards that a learned queue limit split are not found again on an empty disk.
-        chosen.pop("token_queue", None)
     if "expire_after" in chosen and "stuck" in chosen:
         del chosen["stuck"]  # together they hold a batch until its window of a day closes
     return " ".join(chosen.values())

@@ -147,8 +147,8 @@ class Situation:
     queued_tokens: int | None = None
     batches_in_flight: int | None = None
     cancelling: bool = False
-    # While a canary is out, only its shard may go.
-    only: int | None = None
+    # While a canary is out, only its shards may go.
+    only: frozenset[int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +194,7 @@ def next_steps(shards: list[ShardView], situation: Situation) -> list[Step]:
 def _before_create(shard: ShardView, situation: Situation, tokens: int, batches: int) -> Effect | None:
     if situation.cancelling:
         return Effect.WITHDRAW
-    if situation.only is not None and shard.number != situation.only:
+    if situation.only is not None and shard.number not in situation.only:
         return None
     if shard.lane is not Lane.BATCH:
         return Effect.SEND

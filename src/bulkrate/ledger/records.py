@@ -69,7 +69,8 @@ class ShardRecord:
 
     `failures` counts calls in a row that could not ask, `refusals` definite noes of back-pressure.
     `max_output_tokens` overrides the job's cap (None: the job's). `create_began_at` is the last create
-    intent, `looked_at` the last answered look for it.
+    intent, `looked_at` the last answered look for it. A shard that a queue limit cut out of a larger one is
+    `slice_of` that one, from its request `slice_first` on.
     """
 
     run: str
@@ -80,6 +81,8 @@ class ShardRecord:
     size_bytes: int
     tokens: int
     digest: str
+    slice_of: int | None = None
+    slice_first: int | None = None
     max_output_tokens: int | None = None
     file_id: str | None = None
     batch_id: str | None = None

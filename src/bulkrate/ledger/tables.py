@@ -32,7 +32,7 @@ from bulkrate.core.run_states import RunState
 from bulkrate.core.shard_states import ShardState
 
 # Revisions are numbered, so that "newer than this program" is a comparison.
-SCHEMA_VERSION = "0002"
+SCHEMA_VERSION = "0003"
 # Not Alembic's default name: a PostgreSQL database may hold another application's versions.
 VERSION_TABLE = "ledger_version"
 
@@ -176,6 +176,8 @@ shards = Table(
     _count("size_bytes"),
     _count("tokens"),
     _text("digest"),
+    _count("slice_of", nullable=True),
+    _count("slice_first", nullable=True),
     _count("max_output_tokens", nullable=True),
     _text("file_id", nullable=True),
     _text("batch_id", nullable=True),

@@ -2,12 +2,15 @@
 
 Tags and packing are deterministic, so a run on an empty disk (a lost folder, another machine, a dead CI
 worker) comes to the same shards with the same digests, and finds its own batches, running or ended, by the
-tag in their metadata. What is found is adopted instead of being sent, and paid for, again.
+tag in their metadata. What is found is adopted instead of being sent, and paid for, again. Only where a queue
+limit cut a shard cannot be known; the tags of the pieces say it, and the shard is cut there again.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import timedelta
+from itertools import chain, count
 
 from bulkrate.core.reconcile import BatchEnd
 from bulkrate.core.shard_states import ShardEvent
@@ -15,12 +18,13 @@ from bulkrate.errors import QuotaError, Unreachable
 from bulkrate.ledger.records import ShardRecord
 from bulkrate.pipeline.context import RunContext
 from bulkrate.pipeline.submit import submitted, wait_after_failure
-from bulkrate.providers.provider import BatchStatus
+from bulkrate.providers.provider import BatchStatus, Slice
 from bulkrate.signals import signal
 
 
 async def adopt(context: RunContext, shard: ShardRecord) -> bool:
-    """True when the shard needs no upload now: its batch was adopted, or nobody could be asked."""
+    """True when the shard is not to be uploaded now: its batch was adopted, it was cut into the pieces that
+    the provider has, or nobody could be asked."""
     async with context.looking:
         if context.orphans is None:
             signal("adopt.before")
@@ -33,11 +37,51 @@ async def adopt(context: RunContext, shard: ShardRecord) -> bool:
             signal("adopt.after")
     status = context.orphans.pop((shard.number, shard.digest), None)
     if status is None:
-        return False
+        return _cut_as_before(context, shard, context.orphans.values())
     with context.transaction("adopted") as tx:
         submitted(tx, context, shard, status, ShardEvent.FOUND)
     context.on_change()
     return True
+
+
+def _cut_as_before(context: RunContext, shard: ShardRecord, orphans: Iterable[BatchStatus]) -> bool:
+    """Cut the shard into the pieces that are with the provider, which are then adopted in their turn, and
+    what lies between them. False when there are none."""
+    tags = [status.tag for status in orphans if status.tag is not None]
+    numbers = {known.number for known in context.ledger.shards(context.run)}
+    pieces: list[ShardRecord] = []
+    for tag in tags:
+        cut = tag.slice
+        if cut is None or cut.of != shard.number or tag.shard in numbers:
+            continue
+        if not cut.first < cut.end <= shard.requests or any(_overlap(cut, piece) for piece in pieces):
+            continue
+        piece = context.packer.slice(shard, cut.first, cut.end, number=tag.shard)
+        if piece.digest == tag.digest:
+            pieces.append(piece)
+    if not pieces:
+        return False
+    pieces.sort(key=lambda piece: piece.slice_first or 0)
+    free = count(max(numbers.union(tag.shard for tag in tags)) + 1)
+    edges = [0, *chain.from_iterable(_span(piece) for piece in pieces), shard.requests]
+    gaps = [(first, end) for first, end in zip(edges[::2], edges[1::2], strict=True) if first < end]
+    between = [context.packer.slice(shard, first, end, number=next(free)) for first, end in gaps]
+    with context.transaction("cut_as_before") as tx:
+        at = context.clock.now()
+        tx.move_shard(shard.run, shard.number, ShardEvent.TOO_BIG, at, {"found": len(pieces)}, ended_at=at)
+        tx.add_shards(pieces + between)
+    context.on_change()
+    return True
+
+
+def _span(piece: ShardRecord) -> tuple[int, int]:
+    first = piece.slice_first or 0
+    return first, first + piece.requests
+
+
+def _overlap(cut: Slice, piece: ShardRecord) -> bool:
+    first, end = _span(piece)
+    return cut.first < end and first < cut.end
 
 
 async def _orphans(context: RunContext) -> dict[tuple[int, str], BatchStatus]:
@@ -45,10 +89,10 @@ async def _orphans(context: RunContext) -> dict[tuple[int, str], BatchStatus]:
     found = await context.connection.find_run(context.run, since)
     known = {batch.id for batch in context.ledger.batches(context.run)}
     orphans: dict[tuple[int, str], BatchStatus] = {}
-    # Of several batches for one shard the best one wins: with results, then running.
-    for status in sorted(found, key=_merit):
+    # Of several batches for one shard the best one wins, with results, then running; the best come first.
+    for status in sorted(found, key=_merit, reverse=True):
         if status.tag is not None and status.id not in known and status.end is not BatchEnd.FAILED:
-            orphans[(status.tag.shard, status.tag.digest)] = status
+            orphans.setdefault((status.tag.shard, status.tag.digest), status)
     return orphans
 
 

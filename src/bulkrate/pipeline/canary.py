@@ -19,23 +19,27 @@ from bulkrate.pipeline.context import RunContext
 SHARD = 0
 
 
-def canary_out(context: RunContext, shards: dict[int, ShardRecord]) -> int | None:
-    """The shard that alone may go while the canary is out; None without one, or when it came back well.
+def canary_out(context: RunContext, shards: dict[int, ShardRecord]) -> frozenset[int] | None:
+    """The shards that alone may go while the canary is out: the first one, or the pieces a queue limit cut it
+    into. None without a canary, or when it came back well.
 
     Raises `CanaryFailed` when too many of its rows failed through their own fault.
     """
     canary = context.canary
     if canary is None or context.canary_passed or SHARD not in shards:
         return None
-    if shards[SHARD].state is not ShardState.COLLECTED:
-        return None if shards[SHARD].state in SHARD_TABLE.final else SHARD
-    failed = _own_faults(context)
-    share = sum(failed.values()) / shards[SHARD].requests
+    sample = frozenset(number for number, shard in shards.items() if SHARD in (number, shard.slice_of))
+    if any(shards[number].state not in SHARD_TABLE.final for number in sample):
+        return sample
+    sent = sum(shards[n].requests for n in sample if shards[n].state is ShardState.COLLECTED)
+    if not sent:
+        return None
+    failed = _own_faults(context, sample)
+    share = sum(failed.values()) / sent
     if share > canary.max_failed:
         said = ", ".join(f"{count} {name}" for name, count in failed.most_common())
         raise CanaryFailed(
-            f"the canary failed: {sum(failed.values())} of {shards[SHARD].requests} rows ({said}); "
-            "the rest was not sent",
+            f"the canary failed: {sum(failed.values())} of {sent} rows ({said}); the rest was not sent",
             hint="`bulkrate results` shows the reasons; mend the job and run it again, or raise "
             "canary.max_failed",
         )
@@ -43,10 +47,10 @@ def canary_out(context: RunContext, shards: dict[int, ShardRecord]) -> int | Non
     return None
 
 
-def _own_faults(context: RunContext) -> Counter[str]:
+def _own_faults(context: RunContext, sample: frozenset[int]) -> Counter[str]:
     counts: Counter[str] = Counter()
     for record in context.ledger.usage(context.run):
-        if record.shard != SHARD or record.error in ("", "unattributed"):
+        if record.shard not in sample or record.error in ("", "unattributed"):
             continue
         if ErrorClass(record.error) not in PASSING:
             counts[record.error] += record.requests

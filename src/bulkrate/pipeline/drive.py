@@ -152,7 +152,9 @@ async def _perform(context: RunContext, step: Step, shard: ShardRecord, situatio
         case Effect.COLLECT:
             collect(context, shard, cancelling=situation.cancelling)
         case Effect.SUPERSEDE:
-            supersede(context, shard, situation.queued_tokens)
+            # It may be that a lost process has cut it before, and sent the pieces.
+            if shard.state is not ShardState.PACKED or not await adopt(context, shard):
+                supersede(context, shard, situation.queued_tokens)
         case Effect.WITHDRAW:
             withdraw(context, shard)
 
@@ -178,7 +180,8 @@ def _pack_or_settle(context: RunContext, run: RunRecord, shards: dict[int, Shard
     again = context.packer.pending(
         pending,
         first_number=max(shards, default=-1) + 1,
-        max_tokens=run.queued_tokens or context.limits.queued_tokens,
+        # Not by what was learned: on an empty disk the same shards must come out. Too big ones are cut.
+        max_tokens=context.limits.queued_tokens,
         rescue=must_rescue(context, context.ledger.balance(context.run).pending),
     )
     if again:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator
-from itertools import chain, groupby
+from dataclasses import replace
+from itertools import accumulate, chain, groupby
 
 from bulkrate.core.identity import shard_digest
 from bulkrate.core.limits import Limits
@@ -92,6 +93,31 @@ class Packer:
             self._weigh(rows), self._limits, envelope_bytes=self._envelope_bytes, max_tokens=max_tokens
         )
         return [self._shard(shard, first_number + number, reason, cap) for number, shard in enumerate(packed)]
+
+    def slices(self, shard: ShardRecord, *, first_number: int, max_tokens: int | None) -> list[ShardRecord]:
+        """The shard cut into smaller ones, in order."""
+        rows = self._folder.rows(shard.number)
+        smaller = self.rows(
+            rows,
+            reason=shard.reason,
+            cap=shard.max_output_tokens,
+            first_number=first_number,
+            max_tokens=max_tokens,
+        )
+        of, first = (shard.number, 0) if shard.slice_of is None else (shard.slice_of, shard.slice_first or 0)
+        begins = accumulate((piece.requests for piece in smaller), initial=first)
+        return [
+            replace(piece, slice_of=of, slice_first=begin)
+            for piece, begin in zip(smaller, begins, strict=False)
+        ]
+
+    def slice(self, shard: ShardRecord, first: int, end: int, *, number: int) -> ShardRecord:
+        """Requests `first` up to `end` of the shard as a shard of their own."""
+        rows = self._folder.rows(shard.number)[first:end]
+        (piece,) = self.rows(
+            rows, reason=shard.reason, cap=shard.max_output_tokens, first_number=number, max_tokens=None
+        )
+        return replace(piece, slice_of=shard.number, slice_first=first)
 
     def _shard(self, packed: Packed, number: int, reason: SendReason, cap: int | None) -> ShardRecord:
         self._folder.write_rows(number, packed.rows)

@@ -19,7 +19,7 @@ from bulkrate.ledger.records import ShardRecord
 from bulkrate.pipeline.context import RunContext
 from bulkrate.pipeline.run_folder import BodyReader
 from bulkrate.pipeline.shard_body import ShardBody
-from bulkrate.providers.provider import BatchStatus, Tag
+from bulkrate.providers.provider import BatchStatus, Slice, Tag
 from bulkrate.signals import signal
 
 if TYPE_CHECKING:
@@ -36,7 +36,10 @@ REFUSALS_ALONE = 2
 
 def tag_of(shard: ShardRecord) -> Tag:
     """What marks the shard's batch at the provider."""
-    return Tag(shard.run, shard.number, shard.digest)
+    cut = None
+    if shard.slice_of is not None and shard.slice_first is not None:
+        cut = Slice(shard.slice_of, shard.slice_first, shard.slice_first + shard.requests)
+    return Tag(shard.run, shard.number, shard.digest, cut)
 
 
 async def upload(context: RunContext, shard: ShardRecord) -> None:
@@ -251,13 +254,7 @@ def supersede(
     `learned` is the queue limit the provider named (default: `max_tokens`), kept for the rest of the run.
     """
     numbers = [known.number for known in context.ledger.shards(shard.run)]
-    smaller = context.packer.rows(
-        context.folder.rows(shard.number),
-        reason=shard.reason,
-        cap=shard.max_output_tokens,
-        first_number=max(numbers) + 1,
-        max_tokens=max_tokens,
-    )
+    smaller = context.packer.slices(shard, first_number=max(numbers) + 1, max_tokens=max_tokens)
     limit = learned or max_tokens
     with context.transaction("too_big") as tx:
         at = context.clock.now()

@@ -22,7 +22,30 @@ from bulkrate.core.reconcile import BatchEnd
 from bulkrate.core.request import Output, Request
 from bulkrate.core.usage import Usage
 
-_SHARD_NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")
+_NUMBER = "(?:0|[1-9][0-9]{0,8})"
+_SHARD_NUMBER = re.compile(_NUMBER)
+_SLICE = re.compile(f"({_NUMBER}):({_NUMBER}):({_NUMBER})")
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Requests `first` up to `end` of shard `of`: what a shard is that a queue limit cut out of a larger one.
+
+    Where a limit cut depends on what a lost ledger had learned, so the batch says it.
+    """
+
+    of: int
+    first: int
+    end: int
+
+    def __str__(self) -> str:
+        return f"{self.of}:{self.first}:{self.end}"
+
+    @classmethod
+    def parse(cls, text: object) -> Slice | None:
+        """Read it back; None for what is none of ours."""
+        found = _SLICE.fullmatch(text) if isinstance(text, str) else None
+        return None if found is None else cls(*map(int, found.groups()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +55,12 @@ class Tag:
     run: str
     shard: int
     digest: str
+    slice: Slice | None = None
 
     def metadata(self) -> dict[str, str]:
         """The tag as string pairs, for providers that keep metadata on a batch."""
-        return {"bulkrate_run": self.run, "bulkrate_shard": str(self.shard), "bulkrate_digest": self.digest}
+        pairs = {"bulkrate_run": self.run, "bulkrate_shard": str(self.shard), "bulkrate_digest": self.digest}
+        return pairs if self.slice is None else {**pairs, "bulkrate_slice": str(self.slice)}
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, object] | None) -> Tag | None:
@@ -46,7 +71,7 @@ class Tag:
             return None
         if not run or not _SHARD_NUMBER.fullmatch(shard):
             return None
-        return cls(run, int(shard), digest)
+        return cls(run, int(shard), digest, Slice.parse(fields.get("bulkrate_slice")))
 
 
 @dataclass(frozen=True, slots=True)

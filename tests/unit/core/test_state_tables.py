@@ -129,7 +129,7 @@ def test_cancelling_withdraws_what_was_not_sent_and_harvests_the_rest() -> None:
 
 
 def test_only_the_canary_goes_while_it_is_out() -> None:
-    steps = plan(view(0, S.PACKED), view(1, S.SUBMITTED), situation=replace(CALM, only=1))
+    steps = plan(view(0, S.PACKED), view(1, S.SUBMITTED), situation=replace(CALM, only=frozenset({1})))
     assert steps == {1: E.POLL}
 
 
