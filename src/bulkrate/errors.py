@@ -17,7 +17,8 @@
         ├── NotFoundError                  no such batch or file (may be a lagging listing)
         ├── RequestRefused                 a definite no: nothing was created
         └── Unreachable                    could not ask; never the same as "the provider says no"
-            └── OutcomeUnknown             the effect may or may not have happened
+            ├── OutcomeUnknown             the effect may or may not have happened
+            └── Undecided                  a batch may be ours; its end will tell
 
 A message says what, where, why; the hint says what to do. Neither holds a prompt, an answer or a key.
 """
@@ -42,6 +43,7 @@ __all__ = [
     "RunBusy",
     "SourceChanged",
     "SourceError",
+    "Undecided",
     "Unreachable",
 ]
 
@@ -195,3 +197,9 @@ class OutcomeUnknown(Unreachable):
     """The call may have had its effect: the provider must be asked before anything is sent again."""
 
     default_code = "outcome_unknown"
+
+
+class Undecided(Unreachable):
+    """A batch may be the one looked for, and cannot be told from a stranger's before it has ended."""
+
+    default_code = "undecided"

@@ -351,6 +351,34 @@ def test_an_empty_disk_after_a_queue_limit_cut_the_shards_pays_nothing_twice(
     assert provider.meter.rows_accepted == 102
 
 
+def test_a_second_batch_of_one_create_call_is_cancelled_and_told(
+    tmp_path: Path, misbehaving_provider: Any, fake_clock: Any
+) -> None:
+    provider = misbehaving_provider("duplicate_create=1", polls=3)
+    desk = Desk(tmp_path, provider, fake_clock)
+    desk.write(ROWS)
+    result = desk.run()
+    assert result["rows"]["succeeded"] == 30
+    assert provider.meter.rows_accepted == 60, "the provider's doing"
+    assert result["possibly_billed"] == 30
+    client = openai.OpenAI(base_url=provider.base_url, api_key=provider.api_key, max_retries=0)
+    assert sorted(batch.status for batch in client.batches.list()) == ["cancelling", "completed"]
+
+
+def test_a_batch_that_never_ends_is_cancelled_when_it_is_overdue(
+    tmp_path: Path, misbehaving_provider: Any, fake_clock: Any
+) -> None:
+    """A state nobody knows is polled on, said once, and forced to its end after two days."""
+    provider = misbehaving_provider("stuck=1 unknown_status=3")
+    desk = Desk(tmp_path, provider, fake_clock)
+    desk.write(ROWS)
+    run = desk.workspace.approve(desk.workspace.prepare(desk.job()), decide=lambda quote: True)
+    anyio.run(lambda: desk.workspace.advance(run.id, poll_s=3_600))
+    assert desk.workspace.ledger.balance(run.id).succeeded == 30
+    kinds = [event.kind for event in desk.workspace.ledger.events(run.id)]
+    assert kinds.count("unknown_status") == kinds.count("overdue") == 1
+
+
 def test_a_lost_sink_is_written_again_and_nothing_is_sent(desk: Desk) -> None:
     desk.write(ROWS)
     desk.run()

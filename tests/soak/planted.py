@@ -83,9 +83,8 @@ BUGS: dict[str, Bug] = {
     "no_second_look": Bug(
         "after the fence the shard is sent again without another look",
         SUBMIT,
-        "        status = await context.connection.find(tag_of(shard), shard.file_id, since)",
-        "        status = None if shard.state is ShardState.FENCED else "
-        "await context.connection.find(tag_of(shard), shard.file_id, since)",
+        "        status = await _look(context, shard, since)",
+        "        status = None if shard.state is ShardState.FENCED else await _look(context, shard, since)",
     ),
     "no_wait_after_the_fence": Bug(
         "the look after the fence does not wait for the listing to catch up",

@@ -22,7 +22,7 @@ from bulkrate.core.request import FreeText
 from bulkrate.core.usage import Usage
 from bulkrate.jobs.openai_lines import parse_body
 from bulkrate.providers.openai.wire import Dialect, OpenAIWire, parse_batch
-from bulkrate.providers.provider import BatchStatus
+from bulkrate.providers.provider import WIDEST_TAG, BatchStatus
 
 BASIC, CANCEL, RESUMED = "basic_batch_completion", "batch_cancel", "failed_request_batch_resume"
 RECORDINGS = (BASIC, CANCEL, RESUMED)
@@ -167,7 +167,7 @@ def test_our_request_lines_say_the_same(traffic: dict[str, list[Exchange]], name
     assert "".join(line["custom_id"] for line in lines) == ids
     for line in lines:
         request = parse_body(line["body"], line["url"])
-        before, middle, after = WIRE.envelope()
+        before, middle, after = WIRE.envelope(WIDEST_TAG)
         ours = before + line["custom_id"].encode() + middle + orjson.dumps(WIRE.body(request)) + after
         assert orjson.loads(ours) == line
         assert ours.count(b"\n") == 1

@@ -26,7 +26,7 @@ from bulkrate.core.request import (
 )
 from bulkrate.providers.openai.provider import provider
 from bulkrate.providers.openai.wire import Dialect, OpenAIWire
-from bulkrate.providers.provider import Tag
+from bulkrate.providers.provider import WIDEST_TAG, Tag
 
 WIRE = OpenAIWire(Dialect())
 USER = Message("user", "hello")
@@ -157,7 +157,7 @@ def test_what_the_user_passes_through_wins() -> None:
 
 @given(st.sampled_from(["0123456789abcdefghij", "zzzzzzzzzzzzzzzzzzzz"]), st.text())
 def test_a_line_is_one_line_of_json(custom_id: str, text: str) -> None:
-    before, middle, after = WIRE.envelope()
+    before, middle, after = WIRE.envelope(WIDEST_TAG)
     try:
         body = orjson.dumps(WIRE.body(Request("m", (Message("user", text),))))
     except orjson.JSONEncodeError:
@@ -174,7 +174,7 @@ def test_a_line_is_one_line_of_json(custom_id: str, text: str) -> None:
 
 
 def test_the_envelope_of_embeddings() -> None:
-    assert b'"url":"/v1/embeddings"' in OpenAIWire(Dialect(), "embed").envelope()[1]
+    assert b'"url":"/v1/embeddings"' in OpenAIWire(Dialect(), "embed").envelope(WIDEST_TAG)[1]
 
 
 @pytest.mark.parametrize(

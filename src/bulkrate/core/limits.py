@@ -28,6 +28,9 @@ class Limits:
     retention_s: float = 30 * 86_400.0
     lease_margin_s: float = 60.0
 
+    # A batch that has not ended this long after its submission is cancelled, and its answers kept.
+    overdue_s: float = 2 * 86_400.0
+
     # Single requests: facts of the flex and live lanes, and of leaving the batch lane.
     requests_per_minute: float | None = None
     tokens_per_minute: float | None = None
@@ -44,3 +47,22 @@ class Limits:
     def lease_s(self) -> float:
         """Longer than any call that may have an effect: who takes a run after it finds them all over."""
         return self.upload_timeout_s + self.create_timeout_s + self.lease_margin_s
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What a provider's batch lane does and does not do: facts, dated like the limits.
+
+    `found_by` says what tells a batch of ours in a listing; `discount` is the share taken off the live price
+    where the provider publishes one for all its models; `run_live` is the day somebody has run the dialect
+    against the real service (None: never).
+    """
+
+    lanes: tuple[str, ...] = ("batch", "live")
+    windows: tuple[str, ...] = ("24h",)
+    discount: float | None = None
+    progress: bool = True
+    partial_on_cancel: bool = True
+    partial_on_expiry: bool = True
+    found_by: str = "metadata"
+    run_live: str | None = None

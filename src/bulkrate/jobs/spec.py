@@ -89,6 +89,14 @@ class LaneSpec(BaseModel):
             "cancelled in time, its answers are kept, and only the rest is sent again."
         ),
     ] = "none"
+    on_in_doubt: Annotated[
+        Literal["wait", "resend"],
+        Field(
+            description="When a create call got no answer and the provider cannot tell our batch from "
+            "another one of the same size: `wait` until it ends and shows whose it is, or `resend` and "
+            "perhaps pay twice."
+        ),
+    ] = "wait"
     poll: Annotated[
         Number | None,
         Field(gt=0, description="Seconds between two looks at a batch; if not given, it grows with its age."),

@@ -138,6 +138,11 @@ class Ledger:
         with self._read() as connection:
             return self._reading.all_batches(connection, run)
 
+    def batch_ids(self, provider: str) -> frozenset[str]:
+        """The ids of all of the provider's batches that any run has had."""
+        with self._read() as connection:
+            return self._reading.all_batch_ids(connection, provider)
+
     def intents(self, run: str, *, open_only: bool = False) -> list[IntentRecord]:
         """The run's intents in order; `open_only`: those whose end is not recorded."""
         with self._read() as connection:

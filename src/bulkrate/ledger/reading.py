@@ -120,6 +120,11 @@ def all_batches(connection: Connection, run: str) -> list[BatchRecord]:
     return sorted(records, key=lambda batch: (batch.shard, batch.seen_at, batch.provider, batch.id))
 
 
+def all_batch_ids(connection: Connection, provider: str) -> frozenset[str]:
+    query = select(batches.c.id).where(batches.c.provider == provider)
+    return frozenset(connection.execute(query).scalars())
+
+
 def all_intents(connection: Connection, run: str, *, open_only: bool) -> list[IntentRecord]:
     query = select(intents).where(intents.c.run == run).order_by(intents.c.id)
     if open_only:

@@ -16,7 +16,7 @@ from bulkrate.core.reconcile import BatchEnd
 from bulkrate.core.shard_states import ShardEvent
 from bulkrate.errors import QuotaError, Unreachable
 from bulkrate.ledger.records import ShardRecord
-from bulkrate.pipeline.context import RunContext
+from bulkrate.pipeline.context import RunContext, say_once
 from bulkrate.pipeline.submit import submitted, wait_after_failure
 from bulkrate.providers.provider import BatchStatus, Slice
 from bulkrate.signals import signal
@@ -37,10 +37,21 @@ async def adopt(context: RunContext, shard: ShardRecord) -> bool:
             signal("adopt.after")
     status = context.orphans.pop((shard.number, shard.digest), None)
     if status is None:
-        return _cut_as_before(context, shard, context.orphans.values())
+        return _cut_as_before(context, shard, context.orphans.values()) or _perhaps_there(context, shard)
     with context.transaction("adopted") as tx:
         submitted(tx, context, shard, status, ShardEvent.FOUND)
     context.on_change()
+    return True
+
+
+def _perhaps_there(context: RunContext, shard: ShardRecord) -> bool:
+    """Whether to wait: a batch of this size is running, and only its end will show whose it is."""
+    alike = [status.id for status in context.unidentified if status.total in (None, shard.requests)]
+    if not alike or context.on_in_doubt == "resend":
+        return False
+    say_once(context, "perhaps_there", shard, {"batch": alike[0]})
+    context.orphans = None
+    wait_after_failure(context, shard.number, None)
     return True
 
 
@@ -86,12 +97,13 @@ def _overlap(cut: Slice, piece: ShardRecord) -> bool:
 
 async def _orphans(context: RunContext) -> dict[tuple[int, str], BatchStatus]:
     since = context.clock.now() - timedelta(seconds=context.limits.retention_s)
-    found = await context.connection.find_run(context.run, since)
-    known = {batch.id for batch in context.ledger.batches(context.run)}
+    known = context.ledger.batch_ids(context.provider)
+    found = await context.connection.find_run(context.run, since, known)
+    context.unidentified = [status for status in found if status.tag is None]
     orphans: dict[tuple[int, str], BatchStatus] = {}
     # Of several batches for one shard the best one wins, with results, then running; the best come first.
     for status in sorted(found, key=_merit, reverse=True):
-        if status.tag is not None and status.id not in known and status.end is not BatchEnd.FAILED:
+        if status.tag is not None and status.end is not BatchEnd.FAILED:
             orphans.setdefault((status.tag.shard, status.tag.digest), status)
     return orphans
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -34,9 +34,10 @@ class RunContext:
     """One run's parts, put together once by `prepare` and used by submit, poll, collect and deliver.
 
     `skew_s` is how far the clock of whoever drove the run before may be off ours. `orphans` are batches with
-    the run's tag that the ledger does not know, by (shard, digest); None until they were looked for. `wake`
-    holds, for shards that wait, the time of their next step; it is pacing, not truth, so it lives in memory
-    and a restart simply asks at once.
+    the run's tag that the ledger does not know, by (shard, digest); None until they were looked for;
+    `unidentified` those of which nobody can tell yet. `said` keeps an event from being recorded over and
+    over. `wake` holds, for shards that wait, the time of their next step; it is pacing, not truth, so it
+    lives in memory and a restart simply asks at once.
     """
 
     run: str
@@ -63,11 +64,13 @@ class RunContext:
     deadline_at: datetime | None = None
     max_cost: Decimal | None = None
     canary: CanarySpec | None = None
+    on_in_doubt: str = "wait"
     canary_passed: bool = False
     rescuing: bool = False
     said: set[str] = field(default_factory=set)
     throttle: Throttle = field(default_factory=Throttle)
     orphans: dict[tuple[int, str], BatchStatus] | None = None
+    unidentified: list[BatchStatus] = field(default_factory=list)
     looking: anyio.Lock = field(default_factory=anyio.Lock)
     wake: dict[int, datetime] = field(default_factory=dict)
     failures: dict[int, int] = field(default_factory=dict)
@@ -122,3 +125,12 @@ class RunContext:
             usage=status.usage,
             problems_json=orjson.dumps(problems).decode() if problems else None,
         )
+
+
+def say_once(context: RunContext, kind: str, shard: ShardRecord, detail: dict[str, Any]) -> None:
+    """Record an event the first time this process sees it of this shard."""
+    said = f"{kind} {shard.number}"
+    if said not in context.said:
+        context.said.add(said)
+        with context.transaction(kind) as tx:
+            tx.add_event(shard.run, kind, context.clock.now(), shard.number, detail)

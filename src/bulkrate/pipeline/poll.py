@@ -8,7 +8,7 @@ from bulkrate.core.reconcile import BatchEnd
 from bulkrate.core.shard_states import ShardEvent
 from bulkrate.errors import NotFoundError, QuotaError, RequestRefused, Unreachable
 from bulkrate.ledger.records import ShardRecord
-from bulkrate.pipeline.context import RunContext
+from bulkrate.pipeline.context import RunContext, say_once
 from bulkrate.pipeline.submit import REFUSALS_ALONE, alone, supersede, wait_after_failure
 from bulkrate.providers.provider import BatchStatus, QueueRefusal
 from bulkrate.signals import signal
@@ -17,9 +17,10 @@ from bulkrate.signals import signal
 async def poll(context: RunContext, shard: ShardRecord, *, cancelling: bool) -> None:
     """One status call, and the shard's move if the batch has ended."""
     assert shard.batch_id is not None
+    overdue = _overdue(context, shard)
     signal("poll.before")
     try:
-        if cancelling and shard.number not in context.cancel_asked:
+        if (cancelling or overdue) and shard.number not in context.cancel_asked:
             context.cancel_asked.add(shard.number)
             status = await context.connection.cancel(shard.batch_id)
         else:
@@ -30,7 +31,7 @@ async def poll(context: RunContext, shard: ShardRecord, *, cancelling: bool) -> 
         return
     except RequestRefused:
         # A cancel that came too late is refused; the next status call tells how it ended.
-        if not cancelling:
+        if not (cancelling or overdue):
             raise
         wait_after_failure(context, shard.number, None)
         return
@@ -45,7 +46,18 @@ async def poll(context: RunContext, shard: ShardRecord, *, cancelling: bool) -> 
     context.on_change()
 
 
+def _overdue(context: RunContext, shard: ShardRecord) -> bool:
+    """Whether the batch should have ended long ago: it is cancelled then, and what it has is kept."""
+    age_s = (context.clock.now() - (shard.submitted_at or context.clock.now())).total_seconds()
+    if age_s <= context.limits.overdue_s:
+        return False
+    say_once(context, "overdue", shard, {"after_s": int(age_s)})
+    return True
+
+
 def _still_running(context: RunContext, shard: ShardRecord, status: BatchStatus) -> None:
+    if status.strange:
+        say_once(context, "unknown_status", shard, {"word": status.word})
     now = context.clock.now()
     age_s = (now - (shard.submitted_at or now)).total_seconds()
     context.wake[shard.number] = now + timedelta(seconds=context.pacing.poll_delay_s(age_s))

@@ -125,9 +125,11 @@ def _notes(setup: Setup) -> list[str]:
     request = setup.template.request if setup.template is not None else None
     if request is not None and any(not isinstance(message.content, str) for message in request.messages):
         notes.append("images and documents are not counted")
-    if setup.job.provider == "openai" and setup.env.get("OPENAI_BASE_URL"):
-        notes.append("OPENAI_BASE_URL points elsewhere: these are OpenAI's own prices")
-    return notes
+    if request is not None:
+        notes += [f"left out: {field}" for field in setup.wire.dropped(request)]
+    if setup.job.lane.rescue != "none" and not setup.provider.traits(setup.model).partial_on_cancel:
+        notes.append("a batch cancelled for the deadline gives back nothing: all its rows are sent again")
+    return notes + list(setup.provider.notes(setup.env))
 
 
 def rejections(folder: RunFolder, partitions: Partitions, vectors: Iterator[Vector]) -> Iterator[Rejection]:

@@ -102,8 +102,9 @@ def failures_of(ledger: Ledger, run: RunRecord) -> dict[str, int]:
 
 
 def possibly_billed(ledger: Ledger, run: RunRecord) -> int:
-    """Single requests that were begun, and of which nobody knows whether they were answered and billed."""
-    details = [e.detail_json for e in ledger.events(run.id) if e.kind == "possibly_billed"]
+    """Requests of which nobody knows whether they were answered and billed: single ones that were begun when
+    the process died, and those of a second batch that one create call made."""
+    details = [e.detail_json for e in ledger.events(run.id) if e.kind in ("possibly_billed", "stray")]
     return sum(orjson.loads(detail)["requests"] for detail in details if detail)
 
 

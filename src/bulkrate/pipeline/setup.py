@@ -17,7 +17,7 @@ from bulkrate.jobs.spec import Job
 from bulkrate.jobs.template import LineTemplate, RowTemplate
 from bulkrate.pipeline.encode import Encoder, LineEncoder, TemplateEncoder
 from bulkrate.pipeline.partition import Checks
-from bulkrate.providers.provider import Provider, Wire
+from bulkrate.providers.provider import WIDEST_TAG, Provider, Wire
 from bulkrate.providers.registry import get_provider
 from bulkrate.tokens import TokenCounter, counter_for
 
@@ -138,7 +138,7 @@ class Setup:
         """What the dialect puts around a body, custom_id included."""
         from bulkrate.core.identity import CUSTOM_ID_LENGTH
 
-        return sum(map(len, self.wire.envelope())) + CUSTOM_ID_LENGTH
+        return sum(map(len, self.wire.envelope(WIDEST_TAG))) + CUSTOM_ID_LENGTH
 
     def document(self) -> dict[str, Any]:
         """The resolved job, for the ledger: enough to go on without the job file."""

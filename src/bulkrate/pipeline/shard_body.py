@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from bulkrate.core.identity import NUMBER_LENGTH, counted, shard_prefix
 from bulkrate.pipeline.run_folder import BodyReader
-from bulkrate.providers.provider import Wire
+from bulkrate.providers.provider import Tag, Wire
 
 
 class ShardBody(io.RawIOBase):
@@ -22,8 +22,7 @@ class ShardBody(io.RawIOBase):
         reader: BodyReader,
         wire: Wire,
         *,
-        tag: str,
-        shard: int,
+        tag: Tag,
         rows: Sequence[int],
         cap: int | None = None,
         size_bytes: int | None = None,
@@ -31,7 +30,7 @@ class ShardBody(io.RawIOBase):
         super().__init__()
         self._reader = reader
         self._wire = wire
-        self._prefix = shard_prefix(tag, shard).encode()
+        self._tag = tag
         self._rows = rows
         self._cap = cap
         self._size = size_bytes
@@ -43,8 +42,8 @@ class ShardBody(io.RawIOBase):
         self._position = 0
 
     def _compose(self) -> Iterator[bytes]:
-        before, between, after = self._wire.envelope()
-        head = before + self._prefix
+        before, between, after = self._wire.envelope(self._tag)
+        head = before + shard_prefix(self._tag.run, self._tag.shard).encode()
         bodies = self._reader.bodies(self._rows)
         if (cap := self._cap) is not None:
             bodies = (self._wire.with_cap(body, cap) for body in bodies)

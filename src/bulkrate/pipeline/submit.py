@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 from bulkrate.core.shard_states import REMOTE, ShardEvent, ShardState
@@ -13,13 +14,14 @@ from bulkrate.errors import (
     ProviderError,
     QuotaError,
     RequestRefused,
+    Undecided,
     Unreachable,
 )
 from bulkrate.ledger.records import ShardRecord
 from bulkrate.pipeline.context import RunContext
 from bulkrate.pipeline.run_folder import BodyReader
 from bulkrate.pipeline.shard_body import ShardBody
-from bulkrate.providers.provider import BatchStatus, Slice, Tag
+from bulkrate.providers.provider import BatchStatus, Search, Slice, Submission, Tag
 from bulkrate.signals import signal
 
 if TYPE_CHECKING:
@@ -42,24 +44,28 @@ def tag_of(shard: ShardRecord) -> Tag:
     return Tag(shard.run, shard.number, shard.digest, cut)
 
 
+def open_lines(context: RunContext, shard: ShardRecord) -> io.BufferedReader:
+    """The shard's lines, as they are sent."""
+    body = ShardBody(
+        BodyReader(context.folder, context.partitions),
+        context.wire,
+        tag=tag_of(shard),
+        rows=context.folder.rows(shard.number),
+        cap=shard.max_output_tokens,
+        size_bytes=shard.size_bytes if shard.max_output_tokens is None else None,
+    )
+    return io.BufferedReader(body, buffer_size=1 << 16)
+
+
 async def upload(context: RunContext, shard: ShardRecord) -> None:
     """Send the shard's lines. A lost answer costs nothing: an orphan file never runs."""
     with context.transaction("upload_intended") as tx:
         at = context.clock.now()
         tx.move_shard(shard.run, shard.number, ShardEvent.UPLOAD_INTENDED, at)
         intent = tx.open_intent(shard.run, shard.number, "upload", context.epoch, None, at)
-    body = ShardBody(
-        BodyReader(context.folder, context.partitions),
-        context.wire,
-        tag=shard.run,
-        shard=shard.number,
-        rows=context.folder.rows(shard.number),
-        cap=shard.max_output_tokens,
-        size_bytes=shard.size_bytes if shard.max_output_tokens is None else None,
-    )
     signal("upload.before")
     try:
-        with io.BufferedReader(body, buffer_size=1 << 16) as content:
+        with open_lines(context, shard) as content:
             file_id = await context.connection.upload(f"{shard.run}-{shard.number:05d}.jsonl", content)
     except (Unreachable, QuotaError) as error:
         with context.transaction("upload_lost") as tx:
@@ -88,7 +94,6 @@ def _close_upload(context: RunContext, shard: ShardRecord, intent: int) -> None:
 
 async def create(context: RunContext, shard: ShardRecord) -> None:
     """Begin the batch. The intent is recorded first; an unknown end leaves the shard in doubt."""
-    assert shard.file_id is not None
     with context.transaction("create_intended") as tx:
         at = context.clock.now()
         tx.move_shard(
@@ -97,7 +102,9 @@ async def create(context: RunContext, shard: ShardRecord) -> None:
         intent = tx.open_intent(shard.run, shard.number, "create", context.epoch, shard.file_id, at)
     signal("create.before")
     try:
-        status = await context.connection.create(shard.file_id, tag_of(shard))
+        status = await context.connection.create(
+            Submission(tag_of(shard), shard.file_id, shard.requests, partial(open_lines, context, shard))
+        )
     except OutcomeUnknown as error:
         _after_create(context, shard, intent, ShardEvent.CREATE_UNKNOWN, error.code)
         return
@@ -207,7 +214,7 @@ async def find(context: RunContext, shard: ShardRecord) -> None:
     since = began_at - timedelta(seconds=context.limits.clock_skew_s)
     signal("find.before")
     try:
-        status = await context.connection.find(tag_of(shard), shard.file_id, since)
+        status = await _look(context, shard, since)
     except (Unreachable, QuotaError) as error:
         wait_after_failure(context, shard.number, error.retry_after_s)
         return
@@ -228,6 +235,18 @@ async def find(context: RunContext, shard: ShardRecord) -> None:
             again_at = now + timedelta(seconds=context.pacing.poll_delay_s((now - began_at).total_seconds()))
             context.wake[shard.number] = min(again_at, quiet_over_at)
     context.on_change()
+
+
+async def _look(context: RunContext, shard: ShardRecord, since: datetime) -> BatchStatus | None:
+    search = Search(
+        tag_of(shard), shard.file_id, shard.requests, since, context.ledger.batch_ids(context.provider)
+    )
+    try:
+        return await context.connection.find(search)
+    except Undecided:
+        if context.on_in_doubt == "wait":
+            raise
+        return None
 
 
 async def fence(context: RunContext, shard: ShardRecord) -> None:

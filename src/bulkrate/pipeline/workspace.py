@@ -34,6 +34,7 @@ from bulkrate.pipeline.prepare import assemble_run, begin_run, choose_run, packe
 from bulkrate.pipeline.recollect import recollect_run
 from bulkrate.pipeline.run_folder import Partitions, RunFolder
 from bulkrate.pipeline.setup import Setup
+from bulkrate.pipeline.strays import end_strays
 from bulkrate.pipeline.tick import OnError, tick, work
 from bulkrate.pricing import Quote, check_max_cost
 
@@ -158,6 +159,7 @@ class Workspace:
                     stack.callback(self._release, context)  # delivering is still under the lease
                     settled = await drive(context, deadline=deadline, until_submitted=until_submitted)
                     if settled:
+                        await end_strays(context)
                         await self._tidy(context)
                 finally:
                     await connection.aclose()
@@ -264,6 +266,7 @@ class Workspace:
             deadline_at=deadline_at,
             max_cost=self._max_cost(run.id),
             canary=setup.job.canary,
+            on_in_doubt=lane.on_in_doubt,
             on_change=on_change,
         )
 

@@ -10,7 +10,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, get_type_hints
 
-from bulkrate.core.limits import Limits
+from bulkrate.core.limits import Limits, Traits
 from bulkrate.errors import ConfigError
 
 # BULKRATE_LIMITS__QUEUED_TOKENS=2000000 sets a limit the provider's console shows and no API tells.
@@ -23,6 +23,7 @@ class Facts:
     """A `limits.toml` in memory."""
 
     limits: Limits
+    traits: Traits
     context: Mapping[str, int]
     reasoning: tuple[str, ...]
     table: Mapping[str, Any]
@@ -44,10 +45,19 @@ def read_facts(package: str) -> Facts:
     models = table.get("models", {})
     return Facts(
         limits=Limits(**table["limits"]),
+        traits=read_traits(table.get("traits", {})),
         context=models.get("context_window", {}),
         reasoning=tuple(models.get("reasoning", ())),
         table=table,
     )
+
+
+def read_traits(table: Mapping[str, Any]) -> Traits:
+    """The `[traits]` of a facts file; what it does not name is as `Traits` has it."""
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in table.items()
+    }
+    return Traits(**values)
 
 
 def with_overrides(limits: Limits, env: Mapping[str, str]) -> Limits:

@@ -9,14 +9,15 @@ happened, anything else is a definite answer.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from bulkrate.core.identity import TAG_LENGTH
 from bulkrate.core.lanes import Lane
-from bulkrate.core.limits import Limits
+from bulkrate.core.limits import Limits, Traits
 from bulkrate.core.outcome import Outcome
 from bulkrate.core.reconcile import BatchEnd
 from bulkrate.core.request import Output, Request
@@ -74,6 +75,36 @@ class Tag:
         return cls(run, int(shard), digest, Slice.parse(fields.get("bulkrate_slice")))
 
 
+# No tag is wider: what packing reckons with for dialects that write the tag into every line.
+WIDEST_TAG = Tag("z" * TAG_LENGTH, 0, "f" * 32, Slice(0, 0, 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A shard about to become a batch. `open` gives its lines once more, for a dialect that carries them in
+    the create call itself; `file_id` is then None."""
+
+    tag: Tag
+    file_id: str | None
+    requests: int
+    open: Callable[[], BinaryIO]
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What is known of a batch that may or may not have been created.
+
+    `since` is the time of its create intent less the clocks' skew; `known` are the batches that the ledger
+    knows already and that it therefore is not.
+    """
+
+    tag: Tag
+    file_id: str | None
+    requests: int
+    since: datetime
+    known: frozenset[str] = frozenset()
+
+
 @dataclass(frozen=True, slots=True)
 class BatchProblem:
     """A batch-level error: the provider's code and message, and the input line (from 1) if it names one."""
@@ -101,11 +132,16 @@ class ResultFile:
 
 @dataclass(frozen=True, slots=True)
 class BatchStatus:
-    """A provider's batch, in our words. `word` is the provider's own status, for people."""
+    """A provider's batch, in our words. `word` is the provider's own status, for people.
+
+    `strange` marks a word that the dialect does not know: the batch is polled on, and its end forced when it
+    is overdue. `tag` is None where the batch is not ours, or where nobody can tell yet.
+    """
 
     id: str
     word: str
     end: BatchEnd | None = None
+    strange: bool = False
     tag: Tag | None = None
     queue_refusal: QueueRefusal | None = None
     input_file_id: str | None = None
@@ -141,8 +177,15 @@ class Wire(Protocol):
     def body(self, request: Request) -> dict[str, object]:
         """The provider's JSON body of a request. Raises `JobError` naming a field it cannot carry."""
 
-    def envelope(self) -> tuple[bytes, bytes, bytes]:
-        """What stands before the custom_id, between it and the body, and after the body of a line."""
+    def envelope(self, tag: Tag) -> tuple[bytes, bytes, bytes]:
+        """What stands before the custom_id, between it and the body, and after the body of a line.
+
+        The sum of the lengths is the same for every tag.
+        """
+
+    def dropped(self, request: Request) -> tuple[str, ...]:
+        """Fields of the request that the dialect leaves out, each with the reason: said before anything is
+        spent."""
 
     def with_cap(self, body: bytes, max_output_tokens: int) -> bytes:
         """The same body with another output cap."""
@@ -165,6 +208,12 @@ class Provider(Protocol):
     def limits(self, model: str, env: Mapping[str, str]) -> Limits:
         """Dated facts, with the user's overrides from the environment."""
 
+    def traits(self, model: str) -> Traits:
+        """Dated facts about what the batch lane does and does not do."""
+
+    def notes(self, env: Mapping[str, str]) -> tuple[str, ...]:
+        """What a reader of the quote should know of this environment."""
+
     def context_window(self, model: str) -> int | None:
         """Most tokens of prompt and answer together; None when not known."""
 
@@ -182,21 +231,24 @@ class Connection(Protocol):
         `QuotaError` and `Unreachable` mean that it may be asked again, `OutcomeUnknown` that it may have
         been answered and billed."""
 
-    async def upload(self, name: str, content: BinaryIO) -> str:
-        """Send a shard's lines; returns the file id. An upload whose answer is lost costs nothing."""
+    async def upload(self, name: str, content: BinaryIO) -> str | None:
+        """Send a shard's lines; returns the file id, None where the create call carries them. An upload whose
+        answer is lost costs nothing."""
 
-    async def create(self, file_id: str, tag: Tag) -> BatchStatus:
+    async def create(self, submission: Submission) -> BatchStatus:
         """Begin the batch: the call that costs money. Never retried here."""
 
-    async def find(self, tag: Tag, file_id: str | None, since: datetime) -> BatchStatus | None:
-        """Look for a batch with this tag or input file among those created since then.
+    async def find(self, search: Search) -> BatchStatus | None:
+        """Look for the batch of a shard in doubt among those created since then.
 
         One that the token queue refused is never the answer: it did not run, and the same shard may have
         been sent again since. None means "not seen", and is returned only after a whole listing was read.
+        Raises `Undecided` while a batch that may be it cannot be told from a stranger's.
         """
 
-    async def find_run(self, run: str, since: datetime) -> list[BatchStatus]:
-        """All batches with the run's tag among those created since then: the provider as a backup."""
+    async def find_run(self, run: str, since: datetime, known: frozenset[str]) -> list[BatchStatus]:
+        """The run's batches among those created since then, without the `known` ones: the provider as a
+        backup. Those without a tag may be the run's, and cannot be told yet."""
 
     async def status(self, batch_id: str) -> BatchStatus:
         """Ask how a batch does."""

@@ -26,7 +26,7 @@ from bulkrate.errors import (
 )
 from bulkrate.providers.openai.client import OpenAIConnection, make_client
 from bulkrate.providers.openai.provider import provider
-from bulkrate.providers.provider import ResultFile, Tag
+from bulkrate.providers.provider import ResultFile, Search, Submission, Tag
 
 TAG = Tag("0123456789", 7, "d" * 32)
 SINCE = datetime(2026, 11, 1, tzinfo=UTC)
@@ -40,8 +40,8 @@ async def fetched(connection: OpenAIConnection) -> bytes:
 
 CALLS: dict[str, Work] = {
     "upload": lambda to: to.upload("x.jsonl", io.BytesIO(b"{}\n")),
-    "create": lambda to: to.create("file-1", TAG),
-    "find": lambda to: to.find(TAG, "file-1", SINCE),
+    "create": lambda to: to.create(Submission(TAG, "file-1", 3, io.BytesIO)),
+    "find": lambda to: to.find(Search(TAG, "file-1", 3, SINCE)),
     "status": lambda to: to.status("batch_1"),
     "cancel": lambda to: to.cancel("batch_1"),
     "delete": lambda to: to.delete_file("file-1"),
@@ -209,7 +209,7 @@ def test_deleting_an_absent_file_is_fine() -> None:
 def test_what_create_sends_and_understands() -> None:
     async def main() -> None:
         async with scripted(lambda _: answer(200, BATCH)) as server, connected(server.base_url) as to:
-            status = await to.create("file-1", TAG)
+            status = await to.create(Submission(TAG, "file-1", 3, io.BytesIO))
             assert (status.id, status.word, status.end, status.tag) == ("batch_1", "validating", None, TAG)
             (call,) = server.calls
             assert (call.method, call.path) == ("POST", "/v1/batches")

@@ -11,7 +11,7 @@ import pytest
 from scripted_http import Call, Scripted, answer, connected, scripted
 
 from bulkrate.errors import Unreachable
-from bulkrate.providers.provider import BatchStatus, Tag
+from bulkrate.providers.provider import BatchStatus, Search, Tag
 
 TAG = Tag("0123456789", 7, "d" * 32)
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
@@ -54,7 +54,7 @@ def find(
 
     async def main() -> tuple[BatchStatus | None, Scripted]:
         async with scripted(script) as server, connected(server.base_url) as to:
-            return await to.find(TAG, "file-1", SINCE), server
+            return await to.find(Search(TAG, "file-1", 3, SINCE)), server
 
     return asyncio.run(main())
 
@@ -103,7 +103,7 @@ def test_entries_that_are_no_batches(entry: Any) -> None:
 
     async def main() -> BatchStatus | None:
         async with scripted(script) as server, connected(server.base_url) as to:
-            return await to.find(TAG, None, SINCE)
+            return await to.find(Search(TAG, None, 3, SINCE))
 
     status = asyncio.run(main())
     assert status is not None

@@ -8,16 +8,25 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from bulkrate.core.lanes import Lane
-from bulkrate.core.limits import Limits
+from bulkrate.core.limits import Limits, Traits
 from bulkrate.errors import Unreachable
 from bulkrate.providers.facts import with_overrides
 from bulkrate.providers.local.models import local_model
 from bulkrate.providers.openai.client import OpenAIConnection, make_client
 from bulkrate.providers.openai.wire import ENDPOINTS, Dialect, OpenAIWire
-from bulkrate.providers.provider import Answer, BatchStatus, Connection, ResultFile, Tag
+from bulkrate.providers.provider import (
+    Answer,
+    BatchStatus,
+    Connection,
+    ResultFile,
+    Search,
+    Submission,
+)
 
 # Our own server's bounds: it answers at once or not at all, and lists what it has written.
 LIMITS = Limits(listing_lag_s=1.0, create_timeout_s=60.0, clock_skew_s=5.0)
+
+TRAITS = Traits(windows=("any",), run_live="2026-11-24")
 
 T = TypeVar("T")
 
@@ -32,6 +41,12 @@ class Local:
 
     def limits(self, model: str, env: Mapping[str, str]) -> Limits:
         return with_overrides(LIMITS, env)
+
+    def traits(self, model: str) -> Traits:
+        return TRAITS
+
+    def notes(self, env: Mapping[str, str]) -> tuple[str, ...]:
+        return ()
 
     def context_window(self, model: str) -> int | None:
         return local_model(model).context_window
@@ -75,17 +90,17 @@ class LocalConnection:
     async def answer(self, body: bytes, lane: Lane) -> Answer:
         return await self._try(lambda inner: inner.answer(body, lane))
 
-    async def upload(self, name: str, content: BinaryIO) -> str:
+    async def upload(self, name: str, content: BinaryIO) -> str | None:
         return await self._try(lambda inner: inner.upload(name, content))
 
-    async def create(self, file_id: str, tag: Tag) -> BatchStatus:
-        return await self._try(lambda inner: inner.create(file_id, tag))
+    async def create(self, submission: Submission) -> BatchStatus:
+        return await self._try(lambda inner: inner.create(submission))
 
-    async def find(self, tag: Tag, file_id: str | None, since: datetime) -> BatchStatus | None:
-        return await self._try(lambda inner: inner.find(tag, file_id, since))
+    async def find(self, search: Search) -> BatchStatus | None:
+        return await self._try(lambda inner: inner.find(search))
 
-    async def find_run(self, run: str, since: datetime) -> list[BatchStatus]:
-        return await self._try(lambda inner: inner.find_run(run, since))
+    async def find_run(self, run: str, since: datetime, known: frozenset[str]) -> list[BatchStatus]:
+        return await self._try(lambda inner: inner.find_run(run, since, known))
 
     async def status(self, batch_id: str) -> BatchStatus:
         return await self._try(lambda inner: inner.status(batch_id))

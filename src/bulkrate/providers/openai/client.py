@@ -17,9 +17,10 @@ import anyio
 from bulkrate.core.lanes import Lane
 from bulkrate.core.limits import Limits
 from bulkrate.errors import ConfigError, NotFoundError, OutcomeUnknown, Unreachable
-from bulkrate.providers.openai.failures import json_object, translated
+from bulkrate.providers.failures import ROW_FAULTS, json_object, tells_its_end
+from bulkrate.providers.openai.failures import translated
 from bulkrate.providers.openai.wire import parse_batch
-from bulkrate.providers.provider import Answer, BatchStatus, ResultFile, Tag
+from bulkrate.providers.provider import Answer, BatchStatus, ResultFile, Search, Submission
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 CHUNK_BYTES = 1 << 16
 READ_TIMEOUT_S = 60.0
 PAGE = 100
-# A definite no to this one request: its own fault, not the way's.
-ROW_FAULTS = frozenset({400, 413, 415, 422})
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
 
 
@@ -53,15 +52,16 @@ class OpenAIConnection:
                 raise OutcomeUnknown("upload: the provider's answer names no file")
             return str(file_id)
 
-    async def create(self, file_id: str, tag: Tag) -> BatchStatus:
+    async def create(self, submission: Submission) -> BatchStatus:
+        assert submission.file_id is not None
         with translated("create"):
             # The SDK's timeout bounds each wait of the call, not the call: the quiet period needs the whole.
             with anyio.fail_after(self._limits.create_timeout_s):
                 raw = await self._client.batches.with_raw_response.create(
-                    input_file_id=file_id,
+                    input_file_id=submission.file_id,
                     endpoint=cast(Any, self._endpoint),
                     completion_window="24h",
-                    metadata=tag.metadata(),
+                    metadata=submission.tag.metadata(),
                     timeout=self._limits.create_timeout_s,
                 )
             return _batch(raw.content)
@@ -84,18 +84,19 @@ class OpenAIConnection:
                 raise
             return Answer(raw.status_code, json_object(raw.content))
 
-    async def find(self, tag: Tag, file_id: str | None, since: datetime) -> BatchStatus | None:
-        async for status in self._newest_first(since):
+    async def find(self, search: Search) -> BatchStatus | None:
+        async for status in self._newest_first(search.since):
             # One that the token queue refused never ran. The same file is sent again after a refusal, so
             # taking it for the batch in doubt would send a third while the second runs.
             if status.queue_refusal is not None:
                 continue
-            if status.tag == tag or (file_id is not None and status.input_file_id == file_id):
+            same_file = search.file_id is not None and status.input_file_id == search.file_id
+            if status.tag == search.tag or same_file:
                 return status
         return None
 
-    async def find_run(self, run: str, since: datetime) -> list[BatchStatus]:
-        found = [status async for status in self._newest_first(since)]
+    async def find_run(self, run: str, since: datetime, known: frozenset[str]) -> list[BatchStatus]:
+        found = [status async for status in self._newest_first(since) if status.id not in known]
         return [status for status in found if status.tag is not None and status.tag.run == run]
 
     async def _newest_first(self, since: datetime) -> AsyncIterator[BatchStatus]:
@@ -130,7 +131,7 @@ class OpenAIConnection:
         size_bytes = 0
         with translated("download"):
             async with self._client.files.with_streaming_response.content(file.id) as response:
-                framed = _framed(response.http_version, response.headers)
+                framed = tells_its_end(response.http_version, response.headers)
                 async for chunk in response.iter_bytes(CHUNK_BYTES):
                     size_bytes += len(chunk)
                     yield chunk
@@ -182,13 +183,6 @@ def _older(batches: list[BatchStatus], since: datetime) -> bool:
     stamps = [status.created_at for status in batches if status.created_at is not None]
     falling = all(later >= earlier for later, earlier in pairwise(stamps))
     return bool(stamps) and falling and stamps[-1] < since and (len(stamps) == 1 or stamps[0] > stamps[-1])
-
-
-def _framed(http_version: str, headers: Any) -> bool:
-    """Whether the protocol itself tells a whole body from one that was cut."""
-    return (
-        not http_version.startswith("HTTP/1") or "content-length" in headers or "transfer-encoding" in headers
-    )
 
 
 def make_client(

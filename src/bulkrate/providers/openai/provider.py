@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from bulkrate.core.limits import Limits
+from bulkrate.core.limits import Limits, Traits
 from bulkrate.errors import ConfigError
 from bulkrate.providers.facts import read_facts, with_overrides
 from bulkrate.providers.openai.client import OpenAIConnection, make_client
@@ -24,6 +24,14 @@ class OpenAI:
 
     def limits(self, model: str, env: Mapping[str, str]) -> Limits:
         return with_overrides(read_facts(PACKAGE).limits, env)
+
+    def traits(self, model: str) -> Traits:
+        return read_facts(PACKAGE).traits
+
+    def notes(self, env: Mapping[str, str]) -> tuple[str, ...]:
+        if not env.get("OPENAI_BASE_URL"):
+            return ()
+        return ("OPENAI_BASE_URL points elsewhere: these are OpenAI's own prices",)
 
     def context_window(self, model: str) -> int | None:
         return read_facts(PACKAGE).context_window(model)

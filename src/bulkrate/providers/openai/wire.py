@@ -117,7 +117,10 @@ class OpenAIWire:
             case _:
                 return {}
 
-    def envelope(self) -> tuple[bytes, bytes, bytes]:
+    def dropped(self, request: Request) -> tuple[str, ...]:
+        return ()
+
+    def envelope(self, tag: Tag) -> tuple[bytes, bytes, bytes]:
         middle = b'","method":"POST","url":"' + self.endpoint.encode() + b'","body":'
         return b'{"custom_id":"', middle, b"}\n"
 
@@ -171,6 +174,8 @@ ENDS = {
     "failed": BatchEnd.FAILED,
 }
 
+RUNNING = frozenset({"validating", "in_progress", "finalizing", "cancelling"})
+
 # "… Limit: 90000 enqueued tokens. Please try again …" (openai-python issues 1643 and 2084).
 _QUEUE_LIMIT = re.compile(r"[Ll]imit:\s*([\d,]{1,20})\s*enqueued tokens")
 QUEUE_CODE = "token_limit_exceeded"
@@ -214,6 +219,7 @@ def parse_batch(fields: Mapping[str, Any]) -> BatchStatus:
         id=_text(fields.get("id")) or "",
         word=word,
         end=end,
+        strange=end is None and word not in RUNNING,
         tag=Tag.from_metadata(_mapping(fields.get("metadata"))),
         queue_refusal=refusal,
         input_file_id=_text(fields.get("input_file_id")),
