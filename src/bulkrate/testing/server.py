@@ -24,6 +24,7 @@ from bulkrate.testing.provider_state import ProviderState
 
 if TYPE_CHECKING:
     from bulkrate.testing.answers import Answerer, TokenCounter
+    from bulkrate.testing.dialects import Dialect
     from bulkrate.testing.records import Limits
 
 API_KEY: Final = "sk-misbehaving"
@@ -46,7 +47,7 @@ class MisbehavingProvider:
         *,
         seed: int = 0,
         polls: int = 2,
-        dialect: str = "openai",
+        dialect: str | Dialect = "openai",
         answer: Answerer | None = None,
         count_tokens: TokenCounter | None = None,
         models: Sequence[str] | None = None,
@@ -59,13 +60,13 @@ class MisbehavingProvider:
     ) -> None:
         """Configure; nothing listens before ``start``. Raises ``FaultError`` for a fault it does not know.
 
-        ``polls``: the status poll at which a batch completes. ``answer``, ``count_tokens``: pure functions
+        ``dialect``: a name, or a dialect of your own. ``polls``: the status poll at which a batch completes. ``answer``, ``count_tokens``: pure functions
         of the request body. ``models``: the models batches may name (any, if not given). ``limits``: smaller
         ones make refusals cheap to test. ``now``: a clock, the system's by default. ``window_s``: seconds
         by that clock after which a batch expires, whatever window it asked for. ``track_ids``: count
         accepted rows per custom id. ``port``: 0 takes a free one.
         """
-        spoken = load_dialect(dialect)
+        spoken = load_dialect(dialect) if isinstance(dialect, str) else dialect
         self.api_key = api_key
         self._prefix = spoken.prefix
         self.state = ProviderState(

@@ -1,0 +1,18 @@
+"""Every dialect against its misbehaving counterpart: one suite, the same totals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from bulkrate.testing import FakeClock, MisbehavingProvider
+from bulkrate.testing.conformance import Counterpart, ProviderConformance
+
+
+class TestOpenAI(ProviderConformance):
+    model = "openai/gpt-4o-mini"
+
+    @contextmanager
+    def counterpart(self, faults: str, clock: FakeClock) -> Iterator[Counterpart]:
+        with MisbehavingProvider(faults, now=clock.now) as server:
+            yield Counterpart({"OPENAI_BASE_URL": server.base_url, "OPENAI_API_KEY": server.api_key}, server)
