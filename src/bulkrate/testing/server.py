@@ -60,11 +60,12 @@ class MisbehavingProvider:
     ) -> None:
         """Configure; nothing listens before ``start``. Raises ``FaultError`` for a fault it does not know.
 
-        ``dialect``: a name, or a dialect of your own. ``polls``: the status poll at which a batch completes. ``answer``, ``count_tokens``: pure functions
-        of the request body. ``models``: the models batches may name (any, if not given). ``limits``: smaller
-        ones make refusals cheap to test. ``now``: a clock, the system's by default. ``window_s``: seconds
-        by that clock after which a batch expires, whatever window it asked for. ``track_ids``: count
-        accepted rows per custom id. ``port``: 0 takes a free one.
+        ``dialect``: a name, or a dialect of your own. ``polls``: the status poll at which a batch
+        completes. ``answer``, ``count_tokens``: pure functions of the request body. ``models``: the models
+        batches may name (any, if not given). ``limits``: smaller ones make refusals cheap to test. ``now``:
+        a clock, the system's by default. ``window_s``: seconds by that clock after which a batch expires,
+        whatever window it asked for. ``track_ids``: count accepted rows per custom id. ``port``: 0 takes a
+        free one.
         """
         spoken = load_dialect(dialect) if isinstance(dialect, str) else dialect
         self.api_key = api_key
