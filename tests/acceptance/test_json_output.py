@@ -70,6 +70,8 @@ def test_check_counts_and_quotes(bulkrate: CommandLine) -> None:
         }
     }
     assert document["shards"] == 1
+    assert document["disk"]["assembled_bytes"] > 0
+    assert document["disk"]["results_bytes"] == 20 * 50 + document["quote"]["output_tokens_max"] * 4
     assert document["quote"]["rows"] == 20
     assert document["quote"]["input_method"] == "exact"
 

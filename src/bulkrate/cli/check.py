@@ -29,6 +29,7 @@ def check(
     from bulkrate.cli.choosing import job_of
     from bulkrate.cli.preparing import counting
     from bulkrate.pipeline.clock import SystemClock
+    from bulkrate.pipeline.disk import TOKEN_BYTES, disk_use
     from bulkrate.pipeline.prepare import assemble_and_check, packer_for, quote_of, rejections
     from bulkrate.pipeline.run_folder import RunFolder
     from bulkrate.pipeline.setup import Setup
@@ -44,6 +45,7 @@ def check(
             enumerate(checked.vectors), first_number=0, max_tokens=setup.limits.queued_tokens
         )
         quote = quote_of(setup, folder, checked, SystemClock().now())
+        disk = disk_use(folder, quote.rows, quote.output_tokens_max)
         problems = Problems()
         for rejection in rejections(folder, checked.partitions, iter(checked.vectors)):
             problems.add(rejection)
@@ -64,6 +66,7 @@ def check(
                     for code in problems.counts
                 },
                 "shards": len(shards),
+                "disk": {"assembled_bytes": disk.assembled_bytes, "results_bytes": disk.results_bytes},
                 "quote": quote.to_json(),
             }
         )
@@ -75,8 +78,19 @@ def check(
                 terminal.say(f"… and {count - SHOWN_PER_CODE:,} more rows: {code}")
         show_quote(terminal, quote, f"{job.name}, {balance.rows:,} rows", rejected=balance.rejected)
         batches = "1 batch" if len(shards) == 1 else f"{len(shards):,} batches"
+        answers = "answers add up to" if disk.results_bytes is not None else "answers, not capped, add"
+        added = size(disk.results_bytes) if disk.results_bytes is not None else f"{TOKEN_BYTES} bytes a token"
+        terminal.note(f"disk: {size(disk.assembled_bytes)} once prepared; {answers} {added}")
         terminal.note(f"{batches} to send; answers of earlier runs are not taken into account here")
     return 1 if balance.rejected else 0
+
+
+def size(size_bytes: int) -> str:
+    """A size for people, in decimal units."""
+    for unit, whole in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size_bytes >= whole:
+            return f"{size_bytes / whole:,.1f} {unit}"
+    return f"{size_bytes} bytes"
 
 
 class Problems:
