@@ -180,6 +180,9 @@ def _refusal(body: Mapping[str, Any], endpoint: str) -> tuple[str, str] | None:
             "Invalid cap on output tokens: integer below minimum value. Expected a value >= 1.",
             "max_tokens",
         )
+    temperature = body.get("temperature")
+    if isinstance(temperature, int | float) and not 0 <= temperature <= 2:
+        return "Invalid 'temperature': expected a value between 0 and 2.", "temperature"
     return None
 
 
