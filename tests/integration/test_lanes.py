@@ -110,7 +110,7 @@ def test_a_broken_job_stops_at_its_canary(tmp_path: Path, misbehaving_provider: 
     write(tmp_path, 200)
     space = workspace(tmp_path, provider.base_url)
     space.env["OPENAI_API_KEY"] = provider.api_key
-    with pytest.raises(CanaryFailed, match="6 of 20 rows"):
+    with pytest.raises(CanaryFailed, match=r"6 of 20 rows.*Invalid request for this model.*it cost 0\."):
         run(space, job(tmp_path, canary={"rows": 20, "max_failed": 0.1}))
     assert provider.meter.rows_accepted == 20
 

@@ -15,8 +15,11 @@ from bulkrate.core.shard_states import SHARD_TABLE, ShardState
 from bulkrate.errors import CanaryFailed
 from bulkrate.ledger.records import ShardRecord
 from bulkrate.pipeline.context import RunContext
+from bulkrate.pipeline.outcomes import outcome_of_row
+from bulkrate.pipeline.report import bill_of
 
 SHARD = 0
+MOST_CHARS = 200
 
 
 def canary_out(context: RunContext, shards: dict[int, ShardRecord]) -> frozenset[int] | None:
@@ -39,9 +42,10 @@ def canary_out(context: RunContext, shards: dict[int, ShardRecord]) -> frozenset
     if share > canary.max_failed:
         said = ", ".join(f"{count} {name}" for name, count in failed.most_common())
         raise CanaryFailed(
-            f"the canary failed: {sum(failed.values())} of {sent} rows ({said}); the rest was not sent",
-            hint="`bulkrate results` shows the reasons; mend the job and run it again, or raise "
-            "canary.max_failed",
+            f"the canary failed: {sum(failed.values())} of {sent} rows ({said}), most often: "
+            f"{_commonest_reason(context, sample)}. The rest was not sent; {_cost(context)}",
+            hint=f"`bulkrate results {context.run}` shows each row's; mend the job and run it again, or "
+            "raise canary.max_failed",
         )
     context.canary_passed = True
     return None
@@ -55,3 +59,23 @@ def _own_faults(context: RunContext, sample: frozenset[int]) -> Counter[str]:
         if ErrorClass(record.error) not in PASSING:
             counts[record.error] += record.requests
     return counts
+
+
+def _commonest_reason(context: RunContext, sample: frozenset[int]) -> str:
+    """What the provider said to most of the rows that failed."""
+    said: Counter[str] = Counter()
+    for number in sorted(sample):
+        for row in context.folder.rows(number):
+            outcome = outcome_of_row(context.folder, number, row)
+            if outcome is not None and outcome["error"] is not None:
+                said[outcome["message"] or "no reason given"] += 1
+    return " ".join(max(said, key=said.__getitem__, default="no reason given").split())[:MOST_CHARS].rstrip(
+        "."
+    )
+
+
+def _cost(context: RunContext) -> str:
+    run = context.ledger.run(context.run)
+    assert run is not None
+    billed = bill_of(context.ledger, run)
+    return "its price is not known" if billed.cost is None else f"it cost {billed.cost:f} {billed.currency}"
