@@ -368,12 +368,13 @@ def test_a_second_batch_of_one_create_call_is_cancelled_and_told(
 def test_a_batch_that_never_ends_is_cancelled_when_it_is_overdue(
     tmp_path: Path, misbehaving_provider: Any, fake_clock: Any
 ) -> None:
-    """A state nobody knows is polled on, said once, and forced to its end after two days."""
+    """A state nobody knows is polled on, said once, and forced to its end when it should be over long ago."""
     provider = misbehaving_provider("stuck=1 unknown_status=3")
     desk = Desk(tmp_path, provider, fake_clock)
+    desk.workspace.env["BULKRATE_LIMITS__OVERDUE_S"] = "1800"
     desk.write(ROWS)
     run = desk.workspace.approve(desk.workspace.prepare(desk.job()), decide=lambda quote: True)
-    anyio.run(lambda: desk.workspace.advance(run.id, poll_s=3_600))
+    anyio.run(lambda: desk.workspace.advance(run.id, poll_s=60))
     assert desk.workspace.ledger.balance(run.id).succeeded == 30
     kinds = [event.kind for event in desk.workspace.ledger.events(run.id)]
     assert kinds.count("unknown_status") == kinds.count("overdue") == 1
