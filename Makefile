@@ -29,7 +29,8 @@ format: setup  ## apply ruff's format and safe fixes
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
-soak: setup  ## 5,000 runs in virtual time, 200 with real processes really killed, the planted bugs
+soak: setup  ## each kill in turn, 5,000 runs in virtual time, 200 really killed, the planted bugs
+	.venv/bin/python -m pytest -m soak
 	.venv/bin/python tests/soak/soak.py --runs 5000 --real 200 --planted --seed 1
 
 bench: setup  ## measure the budgets as ratios against plain loops

@@ -128,6 +128,7 @@ class Job:
         return [json.loads(line) for line in lines]
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_killed_and_run_again(moment: str, provider: ProviderProcess, tmp_path: Path) -> None:
     job = Job(tmp_path, provider)
