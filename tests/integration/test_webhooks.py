@@ -157,6 +157,28 @@ def test_what_is_not_genuine_is_refused_and_recorded_nowhere(
     assert not rung
 
 
+def test_a_message_that_comes_when_all_is_done_changes_nothing(desk: Desk, misbehaving_provider: Any) -> None:
+    async def main() -> RunRecord:
+        bell = Bell()
+        with desk.hearing(bell) as urls:
+            faults = "webhook_late=1,calls=2 webhook_lost=1,skip=1"
+            provider = misbehaving_provider(faults, polls=9, now=desk.clock.now, webhook=urls["openai"])
+            run, lost = desk.approve(provider), desk.approve(provider, "lost")
+            for item in (run, lost):
+                await desk.workspace.advance(item.id, timeout_s=0)
+            provider.advance()
+            for item in (run, lost):
+                await desk.workspace.advance(item.id, timeout_s=0)
+            await anyio.to_thread.run_sync(provider.wait, "webhook_accepted")
+            assert provider.snapshot()["events"]["webhook_accepted"] == 1
+            assert desk.ledger.hints([lost.id]) == []
+            return await desk.workspace.advance(run.id, timeout_s=0)
+
+    run = anyio.run(main)
+    assert run.state is RunState.FINISHED
+    assert len(desk.ledger.hints([run.id])) == 1
+
+
 def test_a_worker_hears_of_it_at_its_next_look_when_another_process_listens(
     desk: Desk, misbehaving_provider: Any
 ) -> None:

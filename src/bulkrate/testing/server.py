@@ -16,7 +16,7 @@ from starlette.applications import Starlette
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from bulkrate.testing.control import Control
-from bulkrate.testing.dialects import load_dialect
+from bulkrate.testing.dialects import TellingDialect, load_dialect
 from bulkrate.testing.faults import Fault, FaultPlan
 from bulkrate.testing.gates import TRANSPORT, Gates
 from bulkrate.testing.meter import Meter
@@ -87,6 +87,8 @@ class MisbehavingProvider:
         )
         gates = Gates(self.state)
         if webhook is not None:
+            if not isinstance(spoken, TellingDialect):
+                raise ValueError("a provider of this dialect sends no webhooks")
             hooks = Webhooks(webhook, webhook_secret, state=self.state, gates=gates, event=spoken.event)
             self.state.on_end = hooks.ended
         self._control = Control(self.state, gates)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast, runtime_checkable
 
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute
@@ -35,11 +35,16 @@ class Dialect(Protocol):
     def codec(self) -> Codec:
         """The reader of requests and writer of results."""
 
-    def event(self, batch: Batch) -> dict[str, Any]:
-        """The message of a webhook about a batch that has ended."""
-
     def routes(self, state: ProviderState, gates: Gates, api_key: str) -> Sequence[BaseRoute]:
         """The HTTP routes over ``state``; calls that can be interrupted go through ``gates``."""
+
+
+@runtime_checkable
+class TellingDialect(Protocol):
+    """A ``Dialect`` of a provider that sends webhooks."""
+
+    def event(self, batch: Batch) -> dict[str, Any]:
+        """The message about a batch that has ended."""
 
 
 def load_dialect(name: str) -> Dialect:
