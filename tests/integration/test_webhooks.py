@@ -317,3 +317,12 @@ def test_the_command_listens_until_it_is_stopped(tmp_path: Path) -> None:
     assert worker.returncode == 0
     assert "stopped; state is saved" in rest
     assert WEBHOOK_SECRET not in first + rest
+
+
+def test_the_command_does_not_listen_without_a_secret(tmp_path: Path) -> None:
+    env = {**os.environ, "BULKRATE_HOME": str(tmp_path), "OPENAI_WEBHOOK_SECRET": ""}
+    command = [BULKRATE, "worker", "--listen", "127.0.0.1:0"]
+    done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error[no_webhook_secret]: ")
+    assert "OPENAI_WEBHOOK_SECRET is not set" in done.stderr
