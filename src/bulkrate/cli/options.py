@@ -24,6 +24,14 @@ def seconds(text: str) -> float:
     return value
 
 
+def address(text: str) -> str:
+    """`127.0.0.1:8098`, `[::1]:8098`, `localhost:0`."""
+    host, _, port = text.rpartition(":")
+    if not host.strip("[]") or not (port.isascii() and port.isdecimal() and int(port) < 1 << 16):
+        raise typer.BadParameter("must be HOST:PORT, 127.0.0.1:8098 for instance")
+    return text
+
+
 def money(text: str) -> Decimal:
     """An amount: `20`, `0.50`, `20USD` or `$20`."""
     from bulkrate.errors import BulkrateError

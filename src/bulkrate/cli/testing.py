@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -34,6 +34,13 @@ State = Annotated[
         dir_okay=False,
     ),
 ]
+Webhook = Annotated[
+    str | None, typer.Option("--webhook", metavar="URL", help="Tell this URL when a batch has ended.")
+]
+WebhookSecret = Annotated[
+    str | None,
+    typer.Option("--webhook-secret", metavar="SECRET", help="Sign that with this, whsec_…; for tests only."),
+]
 ListFaults = Annotated[bool, typer.Option("--list-faults", help="Print the faults and stop.")]
 
 
@@ -45,6 +52,8 @@ def serve(
     seed: Seed = 0,
     polls: Polls = 2,
     state: State = None,
+    webhook: Webhook = None,
+    webhook_secret: WebhookSecret = None,
     list_faults: ListFaults = False,
 ) -> int:
     """Serve a provider on loopback that speaks OpenAI's Batch API and fails as it is told to.
@@ -58,7 +67,10 @@ def serve(
         typer.echo("\n".join(fault_lines()))
         return 0
     try:
-        return serve_until_stopped(fault or [], port=port, seed=seed, polls=polls, state=state)
+        secret: dict[str, Any] = {"webhook_secret": webhook_secret} if webhook_secret else {}
+        return serve_until_stopped(
+            fault or [], port=port, seed=seed, polls=polls, state=state, webhook=webhook, **secret
+        )
     except ImportError as error:
         raise ConfigError(
             f"the package {error.name} is not installed", hint="pip install 'bulkrate[testing]'"

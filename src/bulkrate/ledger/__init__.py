@@ -10,6 +10,7 @@ from bulkrate.ledger.ledger import Ledger
 from bulkrate.ledger.records import (
     BatchRecord,
     EventRecord,
+    HintRecord,
     IntentKind,
     IntentRecord,
     PartitionRecord,
@@ -21,6 +22,7 @@ from bulkrate.ledger.records import (
 __all__ = [
     "BatchRecord",
     "EventRecord",
+    "HintRecord",
     "Home",
     "IntentKind",
     "IntentRecord",

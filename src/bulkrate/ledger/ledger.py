@@ -5,7 +5,7 @@ This module is light; SQLAlchemy is imported when a ledger is opened.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +16,7 @@ from bulkrate.errors import LedgerError
 from bulkrate.ledger.records import (
     BatchRecord,
     EventRecord,
+    HintRecord,
     IntentRecord,
     PartitionRecord,
     RunRecord,
@@ -142,6 +143,11 @@ class Ledger:
         """The ids of all of the provider's batches that any run has had."""
         with self._read() as connection:
             return self._reading.all_batch_ids(connection, provider)
+
+    def hints(self, runs: Sequence[str]) -> list[HintRecord]:
+        """What providers said unasked about batches of these runs, in order of arrival."""
+        with self._read() as connection:
+            return self._reading.hints_of(connection, runs)
 
     def intents(self, run: str, *, open_only: bool = False) -> list[IntentRecord]:
         """The run's intents in order; `open_only`: those whose end is not recorded."""

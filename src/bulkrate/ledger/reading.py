@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, func, or_, select
@@ -14,13 +15,14 @@ from bulkrate.ledger.blob import from_blob
 from bulkrate.ledger.records import (
     BatchRecord,
     EventRecord,
+    HintRecord,
     IntentRecord,
     PartitionRecord,
     RunRecord,
     ShardRecord,
     UsageRecord,
 )
-from bulkrate.ledger.tables import batches, events, intents, partitions, runs, shards, usage, vectors
+from bulkrate.ledger.tables import batches, events, hints, intents, partitions, runs, shards, usage, vectors
 
 TOKENS = ("input_tokens", "output_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens")
 STATES = ("succeeded", "failed", "rejected", "pending")
@@ -123,6 +125,16 @@ def all_batches(connection: Connection, run: str) -> list[BatchRecord]:
 def all_batch_ids(connection: Connection, provider: str) -> frozenset[str]:
     query = select(batches.c.id).where(batches.c.provider == provider)
     return frozenset(connection.execute(query).scalars())
+
+
+def hints_of(connection: Connection, run_ids: Sequence[str]) -> list[HintRecord]:
+    if not run_ids:
+        return []
+    theirs = (hints.c.provider == batches.c.provider) & (hints.c.batch_id == batches.c.id)
+    query = select(hints, batches.c.run, batches.c.shard).join(batches, theirs)
+    rows = connection.execute(query.where(batches.c.run.in_(run_ids)))
+    records = [HintRecord(**row._mapping) for row in rows]
+    return sorted(records, key=lambda hint: (hint.received_at, hint.provider, hint.id, hint.run))
 
 
 def all_intents(connection: Connection, run: str, *, open_only: bool) -> list[IntentRecord]:

@@ -123,6 +123,21 @@ class BatchRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HintRecord:
+    """A provider's word that a batch of ours has news, by the provider's own id of the message.
+
+    Never believed as a state: a reason to ask now.
+    """
+
+    run: str
+    shard: int
+    provider: str
+    batch_id: str
+    id: str
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class IntentRecord:
     """An effect that was about to happen: written before the call, closed when its end is known."""
 

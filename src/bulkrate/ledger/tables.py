@@ -32,7 +32,7 @@ from bulkrate.core.run_states import RunState
 from bulkrate.core.shard_states import ShardState
 
 # Revisions are numbered, so that "newer than this program" is a comparison.
-SCHEMA_VERSION = "0003"
+SCHEMA_VERSION = "0004"
 # Not Alembic's default name: a PostgreSQL database may hold another application's versions.
 VERSION_TABLE = "ledger_version"
 
@@ -253,6 +253,18 @@ usage = Table(
     Column("reason", Word(SendReason), nullable=False),
     _count("requests"),
     *_tokens(),
+)
+
+# Told by a provider, perhaps of a batch that is not (or not yet) in the ledger: so it hangs on no run.
+hints = Table(
+    "hints",
+    metadata,
+    Column("provider", Text, primary_key=True),
+    Column("id", ForeignText, primary_key=True),
+    Column("batch_id", ForeignText, nullable=False),
+    _time("received_at", nullable=False),
+    Index("hints_by_batch", "provider", "batch_id"),
+    Index("hints_by_age", "received_at"),
 )
 
 # What hangs on a run, children of a foreign key before their parents.

@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 from sqlalchemy import ColumnElement, Connection, Table, delete, exists, func, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from bulkrate.core.run_states import RUN_TABLE, RunEvent, RunState
 from bulkrate.core.shard_states import SHARD_TABLE, ShardEvent, ShardState
@@ -30,6 +31,7 @@ from bulkrate.ledger.tables import (
     PARTS,
     batches,
     events,
+    hints,
     intents,
     partitions,
     runs,
@@ -41,6 +43,9 @@ from bulkrate.ledger.tables import (
 
 # An event says what happened; a string longer than this would be content, and is cut.
 MAX_DETAIL_CHARS = 300
+
+# A provider repeats a message for up to 72 h (OpenAI's webhook guide, read 2026-11); a day more to be sure.
+HINTS_KEPT_S = 96 * 3600.0
 
 # Columns that only a transition, or the taking of a run, may change.
 _GUARDED = frozenset({"id", "run", "number", "state", "epoch", "holder", "lease_until_at"})
@@ -255,6 +260,16 @@ class Transaction:
             )
         else:
             self._connection.execute(update(batches).where(here).values(values))
+
+    def add_hint(self, provider: str, id: str, batch_id: str, at: datetime) -> bool:  # noqa: A002
+        """Record a provider's word about a batch; False if it was heard before. Old ones are forgotten."""
+        kept_from = at - timedelta(seconds=HINTS_KEPT_S)
+        self._connection.execute(delete(hints).where(hints.c.received_at < kept_from))
+        # Two listeners may hear the same at the same moment.
+        dialect = postgresql if self._connection.dialect.name == "postgresql" else sqlite
+        query = dialect.insert(hints).on_conflict_do_nothing().returning(hints.c.id)
+        values = {"provider": provider, "id": id, "batch_id": batch_id, "received_at": at}
+        return self._connection.execute(query.values(values)).first() is not None
 
     def open_intent(  # noqa: PLR0917 - in the order of the record's fields
         self, run: str, shard: int, kind: IntentKind, epoch: int, file_id: str | None, at: datetime

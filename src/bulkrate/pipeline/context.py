@@ -21,6 +21,7 @@ from bulkrate.jobs.spec import CanarySpec
 from bulkrate.ledger.ledger import Ledger
 from bulkrate.ledger.records import BatchRecord, ShardRecord
 from bulkrate.pipeline.clock import Clock
+from bulkrate.pipeline.hints import Heard
 from bulkrate.pipeline.packer import Packer
 from bulkrate.pipeline.run_folder import Partitions, RunFolder
 from bulkrate.providers.provider import BatchStatus, Connection, Wire
@@ -75,6 +76,7 @@ class RunContext:
     wake: dict[int, datetime] = field(default_factory=dict)
     failures: dict[int, int] = field(default_factory=dict)
     cancel_asked: set[int] = field(default_factory=set)
+    heard: Heard = field(default_factory=Heard)
     on_change: Callable[[], None] = lambda: None
 
     def lane_of(self, shard: ShardRecord) -> Lane:

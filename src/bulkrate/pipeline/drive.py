@@ -89,6 +89,7 @@ async def turn(context: RunContext, run: RunRecord) -> datetime | None:
             if context.lane_of(shard) is Lane.BATCH:
                 withdraw(context, shard)
                 return None
+    _heed_hints(context, shards)
     now = context.clock.now()
     situation = Situation(
         now=now,
@@ -107,6 +108,15 @@ async def turn(context: RunContext, run: RunRecord) -> datetime | None:
         return min(step.at for step in steps)
     await _perform_all(context, due, shards, situation)
     return None
+
+
+def _heed_hints(context: RunContext, shards: dict[int, ShardRecord]) -> None:
+    """Ask at once about batches that their provider says have news. A wait after a failure goes on: whoever
+    said "later" is not asked sooner."""
+    for hint in context.heard.fresh(context.ledger, [context.run]):
+        shard = shards.get(hint.shard)
+        if shard is not None and shard.batch_id == hint.batch_id and hint.shard not in context.failures:
+            context.wake.pop(hint.shard, None)
 
 
 async def _perform_all(

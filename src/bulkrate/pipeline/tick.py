@@ -7,7 +7,7 @@ whoever comes by once that process's lease is over.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ from bulkrate.core.run_states import RunState
 from bulkrate.errors import LedgerError, RunBusy
 from bulkrate.ledger.ledger import Ledger
 from bulkrate.ledger.records import RunRecord
+from bulkrate.pipeline.hints import Bell, Heard
 
 if TYPE_CHECKING:
     from bulkrate.pipeline.workspace import Workspace
@@ -112,6 +113,11 @@ class Cadence:
         age_s = (now - self._changed_at[run]).total_seconds()
         self._due_at[run] = now + timedelta(seconds=self._pacing.poll_delay_s(age_s, self._jitter()))
 
+    def hasten(self, runs: Iterable[str]) -> None:
+        """These are due now, once; then they go on at their cadence."""
+        for run in runs:
+            self._due_at.pop(run, None)
+
     def sleep_s(self, now: datetime) -> float:
         """How long until something is due, or new runs are looked for."""
         next_at = min(self._due_at.values(), default=now + timedelta(seconds=LOOK_S))
@@ -125,12 +131,18 @@ async def work(
     on_error: OnError,
     on_finished: Callable[[RunRecord], None] = lambda run: None,
     jitter: Callable[[], float] = random.random,
+    bell: Bell | None = None,
 ) -> None:
-    """Advance live runs until cancelled, each at its own cadence. No error ends it, not even the ledger's."""
-    cadence = Cadence(Pacing(poll_s=poll_s), jitter)
+    """Advance live runs until cancelled, each at its own cadence. No error ends it, not even the ledger's.
+
+    `bell` is rung when a hint was recorded in the ledger, so that it is heeded at once.
+    """
+    cadence, heard, bell = Cadence(Pacing(poll_s=poll_s), jitter), Heard(), bell or Bell()
     while True:
         try:
-            due = cadence.due(live_runs(workspace.ledger), workspace.clock.now())
+            live = live_runs(workspace.ledger)
+            cadence.hasten(hint.run for hint in heard.fresh(workspace.ledger, [run.id for run in live]))
+            due = cadence.due(live, workspace.clock.now())
             changed: set[str] = set()
             await advance_all(workspace, due, poll_s=poll_s, on_error=on_error, on_change=changed.add)
             for run in due:
@@ -144,4 +156,4 @@ async def work(
             on_error(None, error)
             await workspace.clock.sleep(LOOK_S)
             continue
-        await workspace.clock.sleep(cadence.sleep_s(workspace.clock.now()))
+        await bell.sleep(workspace.clock, cadence.sleep_s(workspace.clock.now()))

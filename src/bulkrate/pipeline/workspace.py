@@ -29,6 +29,7 @@ from bulkrate.pipeline.clock import Clock, SystemClock
 from bulkrate.pipeline.context import RunContext
 from bulkrate.pipeline.deliver import deliver_run, deliverer_for
 from bulkrate.pipeline.drive import drive
+from bulkrate.pipeline.hints import Bell
 from bulkrate.pipeline.join import Delivery
 from bulkrate.pipeline.prepare import assemble_run, begin_run, choose_run, packer_for
 from bulkrate.pipeline.recollect import recollect_run
@@ -186,9 +187,13 @@ class Workspace:
         poll_s: float | None = None,
         on_error: OnError,
         on_finished: Callable[[RunRecord], None] = lambda run: None,
+        bell: Bell | None = None,
     ) -> None:
-        """Tick until cancelled, each live run at its own cadence. Several processes may do so."""
-        await work(self, poll_s=poll_s, on_error=on_error, on_finished=on_finished)
+        """Tick until cancelled, each live run at its own cadence. Several processes may do so.
+
+        Whoever records a hint in the ledger rings the `bell`, to have it heeded at once.
+        """
+        await work(self, poll_s=poll_s, on_error=on_error, on_finished=on_finished, bell=bell)
 
     def _lock(self, stack: ExitStack, run_id: str) -> bool:
         """Lock the run on this machine; False if its holder only seems alive: stopped, its lease over.

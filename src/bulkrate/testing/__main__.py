@@ -33,6 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             models=options.model or None,
             track_ids=not options.no_track_ids,
             port=options.port,
+            webhook=options.webhook,
+            **({"webhook_secret": options.webhook_secret} if options.webhook_secret else {}),
             **({"api_key": options.api_key} if options.api_key else {}),
         )
     except (FaultError, ValueError, OSError) as error:
@@ -99,6 +101,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--dialect", default="openai", help="wire dialect (default openai)")
     add("--model", action="append", help="a model batches may name; may be repeated (default: any)")
     add("--api-key", help="the key to accept")
+    add("--webhook", metavar="URL", help="tell this URL when a batch has ended")
+    add("--webhook-secret", metavar="SECRET", help="sign with this, whsec_... (default: a fixed one)")
     add("--no-track-ids", action="store_true", help="do not count per custom id (saves memory)")
     add(
         "--state",

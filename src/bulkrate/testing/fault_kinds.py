@@ -97,6 +97,13 @@ def _of_batches() -> dict[str, FaultKind]:
         "no_usage": FaultKind("n batches tell no usage, neither as a whole nor by row", one),
         "duplicate_create": FaultKind("n creates make two batches each; one is answered", one),
         "lookalikes": FaultKind("n creates find somebody else's batches, of nearly our metadata", one),
+        "webhook_lost": FaultKind("the webhooks of n batches never come", one),
+        "webhook_twice": FaultKind("the webhooks of n batches come twice", one),
+        "webhook_late": FaultKind(
+            "the webhooks of n batches come when `calls` more calls have come", one, {"calls": 3}
+        ),
+        "webhook_forged": FaultKind("the webhooks of n batches are signed with another secret", one),
+        "webhook_stale": FaultKind("the webhooks of n batches were signed ten minutes ago", one),
     }
 
 

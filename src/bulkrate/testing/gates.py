@@ -50,8 +50,8 @@ class Gates:
 
         The request's body must have been read. An effect that raises is answered but not done.
         """
-        self._happened(f"{operation}_arrived")
-        self._happened("call_arrived")
+        self.happened(f"{operation}_arrived")
+        self.happened("call_arrived")
         fault = self._state.call_fault(operation)
         when = None if fault is None else str(fault.options.get("when", "before"))
         try:
@@ -59,16 +59,16 @@ class Gates:
                 await self._stop(operation, fault, request)
             made = effect()
             response: Response = await made if isinstance(made, Awaitable) else made
-            self._happened(f"{operation}_done")
+            self.happened(f"{operation}_done")
             if fault is not None and when == "after":
                 await self._stop(operation, fault, request)
         except _CallerGone:
-            self._happened(f"{operation}_gone")
+            self.happened(f"{operation}_gone")
             return Response(status_code=503)  # nobody reads it
         except BaseException:
-            self._happened(f"{operation}_answered")
+            self.happened(f"{operation}_answered")
             raise
-        self._happened(f"{operation}_answered")
+        self.happened(f"{operation}_answered")
         return response
 
     async def cut_midway(self, operation: str, request: Request) -> bool:
@@ -77,15 +77,15 @@ class Gates:
         if fault is None or fault.name != f"{operation}_cut":
             return False
         self._state.call_fault(operation)
-        self._happened(f"{operation}_arrived")
-        self._happened("call_arrived")
+        self.happened(f"{operation}_arrived")
+        self.happened("call_arrived")
         received, size = 0, int(request.headers.get("content-length", 0))
         async for chunk in request.stream():
             received += len(chunk)
             if received * 2 >= size:
                 break
         await self._hang_up(operation, request)
-        self._happened(f"{operation}_gone")
+        self.happened(f"{operation}_gone")
         return True
 
     async def wait(self, event: str, count: int = 1) -> int:
@@ -115,7 +115,7 @@ class Gates:
         """The operations of the calls held now, in order of arrival."""
         return [operation for operation, _ in self._held]
 
-    def _happened(self, event: str) -> None:
+    def happened(self, event: str) -> None:
         self.events[event] += 1
         for name, count, future in self._waiters:
             if name == event and self.events[event] >= count and not future.done():
@@ -134,7 +134,7 @@ class Gates:
     async def _interrupt(self, operation: str, fault: Fault, request: Request) -> None:
         match fault.name.removeprefix(f"{operation}_"):
             case "unanswered":
-                self._happened(f"{operation}_unanswered")
+                self.happened(f"{operation}_unanswered")
                 await disconnected(request)
                 raise _CallerGone
             case "cut":
@@ -146,13 +146,13 @@ class Gates:
             case name if name.startswith("hold_"):
                 future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
                 self._held.append((operation, future))
-                self._happened(f"{operation}_held")
+                self.happened(f"{operation}_held")
                 await future
             case name:
                 raise _refusal(name, fault)
 
     async def _hang_up(self, operation: str, request: Request) -> None:
-        self._happened(f"{operation}_cut")
+        self.happened(f"{operation}_cut")
         transport = transport_of(request)
         if transport is None:  # an application called without a server has no connection to break
             raise ConnectionResetError(f"{operation}: the connection was cut")

@@ -71,6 +71,7 @@ class ProviderState:
         self._writer = ResultWriter(codec, answer or answers.default_answer, self._count_tokens)
         self._runnable = 0  # batches created so far that could run
         self._first_ordinal = 0  # of the batches under the present plan
+        self.on_end: Callable[[Batch], None] = lambda batch: None
         self._calls: Counter[str] = Counter()
         self._made: Counter[str] = Counter()
 
@@ -150,7 +151,7 @@ class ProviderState:
             self._admit(scan)
         ordinal = -1 if scan.errors else self._runnable
         self._runnable += not scan.errors
-        at, lag = self._at(), self._at_create("list_lag", ordinal)
+        at, lag = self.at(), self._at_create("list_lag", ordinal)
 
         def record(name: str, metadata: dict[str, str] | None, scan: Scan, *, foreign: bool = False) -> Batch:
             batch = Batch(
@@ -223,7 +224,7 @@ class ProviderState:
         if self._on_poll("status_503", batch):
             message = "The server is overloaded or not ready yet."
             raise Refused(Reason.UNAVAILABLE, message)
-        unknown = self._batch_fault("unknown_status", batch)
+        unknown = self.batch_fault("unknown_status", batch)
         if unknown is not None and batch.asked <= unknown.count and not batch.ended:
             batch.word = UNKNOWN_WORDS[batch.asked % len(UNKNOWN_WORDS)]
             return batch
@@ -249,7 +250,7 @@ class ProviderState:
         if batch.ended:
             return
         if batch.phase is Phase.CANCELLING:
-            slow = self._batch_fault("slow_cancel", batch)
+            slow = self.batch_fault("slow_cancel", batch)
             batch.cancelling_polls += 1
             if slow is None or batch.cancelling_polls > slow.count or batch.released:
                 self._finish(batch, Phase.CANCELLED, Fate.CANCELLED)
@@ -258,7 +259,7 @@ class ProviderState:
             self._enter(batch, Phase.FAILED)
             self._close_unused(batch.blob)
             return
-        stuck = self._batch_fault("stuck", batch)
+        stuck = self.batch_fault("stuck", batch)
         if stuck is not None and batch.phase == stuck.word("phase") and not batch.released:
             batch.held_polls += 1
             if batch.phase is Phase.IN_PROGRESS:
@@ -271,7 +272,7 @@ class ProviderState:
     def _next_phase(self, batch: Batch) -> Phase:
         """The phase after ``batch.polls`` steps: the last is the end, the one before it finalizing."""
         left = max(self.polls - batch.polls, 0)
-        forced = self._batch_fault("stuck", batch)
+        forced = self.batch_fault("stuck", batch)
         if forced is not None and batch.held_polls == 0 and not batch.released:
             # A batch that is to be stuck in a phase must reach it, however few steps there are.
             return Phase(forced.word("phase"))
@@ -286,8 +287,8 @@ class ProviderState:
         if batch.phase is Phase.VALIDATING and phase is not Phase.VALIDATING:
             batch.rows = batch.scan.rows
             self._enter(batch, Phase.IN_PROGRESS)
-        expiring = self._batch_fault("expire_after", batch)
-        cancelled = self._batch_fault("cancel_after", batch)
+        expiring = self.batch_fault("expire_after", batch)
+        cancelled = self.batch_fault("cancel_after", batch)
         short = cancelled or expiring
         if phase is Phase.COMPLETED:
             batch.done = batch.rows if short is None else min(short.count, batch.rows)
@@ -296,7 +297,7 @@ class ProviderState:
                 self._finish(batch, Phase.COMPLETED, Fate.EXPIRED)
             elif cancelled is not None:
                 self._enter(batch, Phase.CANCELLING)
-                if self._batch_fault("slow_cancel", batch) is None:
+                if self.batch_fault("slow_cancel", batch) is None:
                     self._finish(batch, Phase.CANCELLED, Fate.CANCELLED)
             else:
                 self._finish(batch, Phase.EXPIRED, Fate.EXPIRED)
@@ -310,7 +311,7 @@ class ProviderState:
             batch.done = batch.rows * max(batch.polls - 1, 0) // self.polls
 
     def _close_window(self, batch: Batch) -> None:
-        if not batch.ended and self._at() >= batch.expires_at:
+        if not batch.ended and self.at() >= batch.expires_at:
             batch.rows = batch.scan.rows
             self._finish(batch, Phase.EXPIRED, Fate.EXPIRED)
 
@@ -318,9 +319,9 @@ class ProviderState:
         """Write the result files of the rows that were run, and end."""
         batch.rows = batch.scan.rows
         plan = FaultPlan() if batch.foreign else self.plan
-        found = self._writer.write(batch, plan, batch.ordinal - self._first_ordinal, unfinished, self._at())
+        found = self._writer.write(batch, plan, batch.ordinal - self._first_ordinal, unfinished, self.at())
         batch.done, batch.failed = found.done, found.failed
-        batch.usage = found.usage if self._batch_fault("no_usage", batch) is None else None
+        batch.usage = found.usage if self.batch_fault("no_usage", batch) is None else None
         if not batch.foreign:
             self.meter.rows_billed += found.billed
             self.meter.billed_input_tokens += found.usage.input_tokens
@@ -362,22 +363,24 @@ class ProviderState:
 
     # -- small parts -----------------------------------------------------------------------------------
 
-    def _batch_fault(self, name: str, batch: Batch) -> Fault | None:
+    def batch_fault(self, name: str, batch: Batch) -> Fault | None:
         return None if batch.foreign else self._at_create(name, batch.ordinal)
 
     def _at_create(self, name: str, ordinal: int) -> Fault | None:
         return self.plan.on_batch(name, ordinal - self._first_ordinal)
 
     def _on_poll(self, name: str, batch: Batch) -> bool:
-        fault = self._batch_fault(name, batch)
+        fault = self.batch_fault(name, batch)
         return fault is not None and 0 <= batch.asked - fault.number("from_poll") < fault.count
 
     def _enter(self, batch: Batch, phase: Phase) -> None:
         batch.phase = phase
-        batch.at.setdefault(phase, self._at())
+        batch.at.setdefault(phase, self.at())
+        if batch.ended:
+            self.on_end(batch)
 
     def _store(self, blob: Blob, name: str, purpose: str, expires_at: int | None) -> StoredFile:
-        stored = StoredFile(self._new_id("file-", 22), name, purpose, self._at(), expires_at, blob)
+        stored = StoredFile(self._new_id("file-", 22), name, purpose, self.at(), expires_at, blob)
         self.files[stored.id] = stored
         return stored
 
@@ -391,7 +394,7 @@ class ProviderState:
         key = f"{self.plan.seed}/{prefix}/{self._made[prefix]}".encode()
         return prefix + blake2b(key, digest_size=16).hexdigest()[:length]
 
-    def _at(self) -> int:
+    def at(self) -> int:
         skew = self.plan.named("clock_skew")
         off_s = 0 if skew is None else skew.count if skew.word("way") == "ahead" else -skew.count
         return int(self._now().timestamp()) + off_s

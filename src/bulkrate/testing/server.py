@@ -16,11 +16,12 @@ from starlette.applications import Starlette
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from bulkrate.testing.control import Control
-from bulkrate.testing.dialects import load_dialect
+from bulkrate.testing.dialects import TellingDialect, load_dialect
 from bulkrate.testing.faults import Fault, FaultPlan
 from bulkrate.testing.gates import TRANSPORT, Gates
 from bulkrate.testing.meter import Meter
 from bulkrate.testing.provider_state import ProviderState
+from bulkrate.testing.webhooks import WEBHOOK_SECRET, Webhooks
 
 if TYPE_CHECKING:
     from bulkrate.testing.answers import Answerer, TokenCounter
@@ -57,6 +58,8 @@ class MisbehavingProvider:
         track_ids: bool = True,
         api_key: str = API_KEY,
         port: int = 0,
+        webhook: str | None = None,
+        webhook_secret: str = WEBHOOK_SECRET,
     ) -> None:
         """Configure; nothing listens before ``start``. Raises ``FaultError`` for a fault it does not know.
 
@@ -65,7 +68,7 @@ class MisbehavingProvider:
         batches may name (any, if not given). ``limits``: smaller ones make refusals cheap to test. ``now``:
         a clock, the system's by default. ``window_s``: seconds by that clock after which a batch expires,
         whatever window it asked for. ``track_ids``: count accepted rows per custom id. ``port``: 0 takes a
-        free one.
+        free one. ``webhook``: a URL that is told when a batch has ended, signed with ``webhook_secret``.
         """
         spoken = load_dialect(dialect) if isinstance(dialect, str) else dialect
         self.api_key = api_key
@@ -83,6 +86,11 @@ class MisbehavingProvider:
             track_ids=track_ids,
         )
         gates = Gates(self.state)
+        if webhook is not None:
+            if not isinstance(spoken, TellingDialect):
+                raise ValueError("a provider of this dialect sends no webhooks")
+            hooks = Webhooks(webhook, webhook_secret, state=self.state, gates=gates, event=spoken.event)
+            self.state.on_end = hooks.ended
         self._control = Control(self.state, gates)
         self.app = Starlette(routes=[*spoken.routes(self.state, gates, api_key), *self._control.routes()])
         self._wanted_port = port

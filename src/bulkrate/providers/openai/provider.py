@@ -9,7 +9,9 @@ from bulkrate.core.limits import Limits, Traits
 from bulkrate.errors import ConfigError
 from bulkrate.providers.facts import read_facts, with_overrides
 from bulkrate.providers.openai.client import OpenAIConnection, make_client
+from bulkrate.providers.openai.webhook import batch_of
 from bulkrate.providers.openai.wire import ENDPOINTS, Dialect, OpenAIWire
+from bulkrate.providers.webhook import WebhookFormat
 
 PACKAGE = "bulkrate.providers.openai"
 
@@ -18,6 +20,7 @@ class OpenAI:
     """Implements `bulkrate.providers.provider.Provider`."""
 
     name = "openai"
+    webhooks = WebhookFormat(variable="OPENAI_WEBHOOK_SECRET", batch_of=batch_of)
 
     def wire(self, model: str, kind: str = "chat") -> OpenAIWire:
         return OpenAIWire(Dialect(reasoning=read_facts(PACKAGE).reasoning), kind)

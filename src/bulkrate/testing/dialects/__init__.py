@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast, runtime_checkable
 
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute
 
     from bulkrate.testing.gates import Gates
     from bulkrate.testing.provider_state import ProviderState
-    from bulkrate.testing.records import Codec, Limits
+    from bulkrate.testing.records import Batch, Codec, Limits
 
 _MODULES: Final = {"openai": "bulkrate.testing.dialects.openai"}
 
@@ -37,6 +37,14 @@ class Dialect(Protocol):
 
     def routes(self, state: ProviderState, gates: Gates, api_key: str) -> Sequence[BaseRoute]:
         """The HTTP routes over ``state``; calls that can be interrupted go through ``gates``."""
+
+
+@runtime_checkable
+class TellingDialect(Protocol):
+    """A ``Dialect`` of a provider that sends webhooks."""
+
+    def event(self, batch: Batch) -> dict[str, Any]:
+        """The message about a batch that has ended."""
 
 
 def load_dialect(name: str) -> Dialect:

@@ -21,6 +21,7 @@ from bulkrate.testing.dialects.openai_objects import (
     batch_object,
     check_metadata,
     error_response,
+    event_object,
     expiry_seconds,
     file_object,
     json_object,
@@ -29,7 +30,7 @@ from bulkrate.testing.dialects.openai_objects import (
 )
 from bulkrate.testing.gates import Gates
 from bulkrate.testing.provider_state import ProviderState
-from bulkrate.testing.records import Limits, Reason, Refused
+from bulkrate.testing.records import Batch, Limits, Reason, Refused
 from bulkrate.testing.sending import content_response
 
 LIMITS: Final = Limits(max_requests=50_000, max_file_bytes=200_000_000, max_embedding_inputs=50_000)
@@ -58,6 +59,10 @@ class OpenAIDialect:
     def codec(self) -> OpenAICodec:
         """The reader of request lines and writer of result lines."""
         return OpenAICodec()
+
+    def event(self, batch: Batch) -> dict[str, Any]:
+        """``batch.completed`` and its like."""
+        return event_object(batch)
 
     def routes(self, state: ProviderState, gates: Gates, api_key: str) -> Sequence[BaseRoute]:
         """``/v1/files``, ``/v1/batches`` and ``/v1/models``."""

@@ -119,6 +119,17 @@ def file_object(stored: StoredFile) -> dict[str, Any]:
     }
 
 
+def event_object(batch: Batch) -> dict[str, Any]:
+    """What a webhook says of a batch that has ended (SDK openai 3.54, ``types/webhooks/batch_*``)."""
+    return {
+        "id": batch.id.replace("batch_", "evt_", 1),
+        "object": "event",
+        "type": f"batch.{batch.phase}",
+        "created_at": batch.at[batch.phase],
+        "data": {"id": batch.id},
+    }
+
+
 def batch_object(batch: Batch) -> dict[str, Any]:
     """A batch as the service tells of it."""
     usage, errors = batch.usage, None
