@@ -25,10 +25,11 @@ class Bug:
 
 
 COLLECT, SUBMIT, ADOPT = (f"bulkrate.pipeline.{name}" for name in ("collect", "submit", "adopt"))
-STATES, RECONCILE, CLIENT = (
+STATES, RECONCILE, CLIENT, HTTP = (
     "bulkrate.core.shard_states",
     "bulkrate.core.reconcile",
     "bulkrate.providers.openai.client",
+    "bulkrate.providers.http",
 )
 
 BUGS: dict[str, Bug] = {
@@ -62,11 +63,15 @@ BUGS: dict[str, Bug] = {
         'return Outcome(ErrorClass.MISSING, "the batch completed without a line for this row")',
         'return Outcome(None, text="")',
     ),
-    "sdk_retries_create": Bug(
-        "the SDK sends a create again after a timeout",
-        CLIENT,
-        "client.with_options(max_retries=0, timeout=READ_TIMEOUT_S)",
-        "client.with_options(max_retries=2, timeout=READ_TIMEOUT_S)",
+    "retried_calls": Bug(
+        "a call without an answer is sent again at once, as SDKs do: a create, too",
+        HTTP,
+        "            response = await self._client.request(method, path, timeout=timeout_s, **options)\n",
+        "            import httpx2\n"
+        "            try:\n"
+        "                response = await self._client.request(method, path, timeout=timeout_s, **options)\n"
+        "            except httpx2.HTTPError:\n"
+        "                response = await self._client.request(method, path, timeout=timeout_s, **options)\n",
     ),
     "trust_the_order": Bug(
         "result lines are taken in the order they come in, not by their id",

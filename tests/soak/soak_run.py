@@ -17,8 +17,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import httpx2
-import openai
 import orjson
 from soak_audit import Audit
 from soak_books import Books
@@ -34,7 +32,9 @@ from bulkrate.ledger.home import Home
 from bulkrate.ledger.ledger import Ledger
 from bulkrate.pipeline import drive, setup
 from bulkrate.pipeline.workspace import Workspace
+from bulkrate.providers.http import Http
 from bulkrate.providers.openai import provider as openai_provider
+from bulkrate.providers.openai.client import open_http
 from bulkrate.providers.registry import get_provider
 from bulkrate.testing import MisbehavingProvider
 
@@ -218,12 +218,9 @@ class World:
         }
         return Workspace(home, env=environment, clock=self.clock)
 
-    def client(self, *, api_key: str, **_: Any) -> openai.AsyncOpenAI:
-        """The SDK's own client, over the virtual network."""
-        http = httpx2.AsyncClient(transport=self.network, trust_env=False)
-        return openai.AsyncOpenAI(
-            api_key=api_key, base_url="http://provider/v1", http_client=http, max_retries=0
-        )
+    def http(self, *, api_key: str, base_url: str | None, **_: Any) -> Http:
+        """OpenAI's HTTP, over the virtual network."""
+        return open_http(api_key=api_key, base_url=base_url, transport=self.network)
 
 
 def _root() -> Path:
@@ -268,8 +265,8 @@ def run_seed(seed: int, root: Path | None = None) -> Result:
 @contextlib.contextmanager
 def _virtual(world: World) -> Iterator[None]:
     """The one seam: OpenAI's `connect` gets a client whose network is virtual. The rest is for speed."""
-    plain, look_s = openai_provider.make_client, drive.LOOK_S
-    openai_provider.make_client = world.client
+    plain, look_s = openai_provider.open_http, drive.LOOK_S
+    openai_provider.open_http = world.http
     drive.LOOK_S = LOOK_S
     Ledger.open = _known_ledger  # type: ignore[method-assign]
     setup.get_provider = _known_provider
@@ -278,7 +275,7 @@ def _virtual(world: World) -> Iterator[None]:
         yield
     finally:
         world.crash.silence()
-        openai_provider.make_client, drive.LOOK_S = plain, look_s
+        openai_provider.open_http, drive.LOOK_S = plain, look_s
         Ledger.open = _open_ledger  # type: ignore[method-assign]
         setup.get_provider = get_provider
 

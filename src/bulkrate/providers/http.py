@@ -7,7 +7,7 @@ driver's own pacing. Proxies and certificates are taken from the environment, as
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
@@ -22,15 +22,19 @@ if TYPE_CHECKING:
 CHUNK_BYTES = 1 << 16
 READ_TIMEOUT_S = 60.0
 
-# Reads an error answer: its status, and its body as a JSON value (None if it is none).
+LONGEST_TEXT = 2_000
+
+# Reads an error answer: its status, and its body as a JSON value, or as text if it is none.
 ReadError = Callable[[int, Any], Said]
+SizeOf = Callable[[], Awaitable[int | None]]
 
 
 class Http:
     """A vendor's API at one address.
 
     `secret` is the key, kept out of every message; `address_variable` is the environment variable that sets
-    the address, for hints.
+    the address, for hints. `use_proxies=False` leaves the environment's proxies aside, for a server on this
+    machine. Raises `ConfigError` for an address that cannot be.
     """
 
     def __init__(
@@ -42,6 +46,7 @@ class Http:
         address_variable: str,
         read_error: ReadError,
         use_proxies: bool = True,
+        transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         import httpx2
 
@@ -56,6 +61,7 @@ class Http:
             timeout=READ_TIMEOUT_S,
             trust_env=use_proxies,
             follow_redirects=True,
+            transport=transport,
         )
         self._secret, self._address_variable, self._read_error = secret, address_variable, read_error
 
@@ -66,40 +72,56 @@ class Http:
         path: str,
         *,
         timeout_s: float = READ_TIMEOUT_S,
+        answers: frozenset[int] = frozenset(),
         **options: Any,
     ) -> httpx2.Response:
-        """One call, its answer read whole and of status 2xx; `options` are httpx2's (`json`, `params`, …).
+        """One call, its answer read whole; `options` are httpx2's (`json`, `params`, …).
 
         `call` is its name (`create` and `upload` keep their doubt), `path` is relative to the address or a
-        URL. `timeout_s` bounds the whole call. Raises the errors of `providers.failures`.
+        URL. `timeout_s` bounds the whole call: the client's own bounds only each wait in it. Raises the
+        errors of `providers.failures` for a status that is neither 2xx nor one of `answers`.
         """
         with self._translated(call), anyio.fail_after(timeout_s):
             response = await self._client.request(method, path, timeout=timeout_s, **options)
-            self._check(call, response)
+            if response.status_code not in answers:
+                self._check(call, response)
             return response
 
     async def json(self, call: str, method: str, path: str, **options: Any) -> dict[str, Any]:
         """A call whose answer is a JSON object."""
         return json_object((await self.call(call, method, path, **options)).content)
 
-    async def stream(self, call: str, path: str, **options: Any) -> AsyncIterator[bytes]:
-        """The bytes of a GET. Raises `Unreachable` for a body whose end cannot be told from a cut."""
+    async def stream(
+        self, call: str, path: str, *, size_of: SizeOf | None = None, **options: Any
+    ) -> AsyncIterator[bytes]:
+        """The bytes of a GET. Raises `Unreachable` for a body that was cut.
+
+        A body without a length or chunks ends like a cut connection: `size_of` then tells its size, from a
+        record of the file (None: the record has none), and without it such a body is not accepted.
+        """
+        size_bytes = 0
         with self._translated(call):
             async with self._client.stream("GET", path, **options) as response:
                 if response.is_error:
                     await response.aread()
                 self._check(call, response)
                 async for chunk in response.aiter_bytes(CHUNK_BYTES):
+                    size_bytes += len(chunk)
                     yield chunk
-                if not tells_its_end(response.http_version, response.headers):
-                    raise Unreachable(f"{call}: the answer has no length, so a cut would not be seen")
+                whole = tells_its_end(response.http_version, response.headers)
+        if not whole:
+            if size_of is None:
+                raise Unreachable(f"{call}: the answer has no length, so a cut would not be seen")
+            known = await size_of()
+            if known is not None and size_bytes < known:
+                raise Unreachable(f"{call}: {size_bytes} of {known} bytes arrived")
 
     def _check(self, call: str, response: httpx2.Response) -> None:
         if not response.is_success:
             try:
                 body = response.json()
             except (ValueError, RecursionError):
-                body = None
+                body = response.text[:LONGEST_TEXT]
             said = self._read_error(response.status_code, body)
             raise refusal(call, response.status_code, said, response.headers, self._secret)
 
@@ -139,9 +161,14 @@ class Http:
 def key_of(env: Mapping[str, str], *names: str) -> str:
     """The API key under the first of these variables that is set. Raises `ConfigError` without one."""
     for name in names:
-        key = env.get(name, "").strip()
-        if key and (not key.isascii() or not key.isprintable() or " " in key):
-            raise ConfigError(f"{name} holds characters that no key has", hint="set it again, without quotes")
-        if key:
-            return key
+        if key := env.get(name, ""):
+            return checked_key(key, name)
     raise ConfigError(f"{names[0]} is not set", code="no_key", hint=f"export {names[0]}=… and run again")
+
+
+def checked_key(key: str, name: str) -> str:
+    """The key without white space around it. Raises `ConfigError` if it cannot be one."""
+    key = key.strip()
+    if not key or not key.isascii() or not key.isprintable() or " " in key:
+        raise ConfigError(f"{name} holds characters that no key has", hint="set it again, without quotes")
+    return key

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bulkrate.core.limits import Limits
-from bulkrate.providers.openai.client import OpenAIConnection, make_client
+from bulkrate.providers.openai.client import OpenAIConnection, open_http
 
 KEY = "sk-test-0123456789abcdef"
 
@@ -105,7 +105,7 @@ async def connected(
     base_url: str, *, limits: Limits | None = None, key: str = KEY
 ) -> AsyncIterator[OpenAIConnection]:
     """A connection of ours to `base_url`."""
-    client = make_client(api_key=key, base_url=base_url)
+    client = open_http(api_key=key, base_url=base_url)
     connection = OpenAIConnection(client, endpoint="/v1/chat/completions", limits=limits or Limits())
     try:
         yield connection

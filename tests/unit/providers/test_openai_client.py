@@ -24,7 +24,8 @@ from bulkrate.errors import (
     RequestRefused,
     Unreachable,
 )
-from bulkrate.providers.openai.client import OpenAIConnection, make_client
+from bulkrate.providers.http import checked_key
+from bulkrate.providers.openai.client import OpenAIConnection, open_http
 from bulkrate.providers.openai.provider import provider
 from bulkrate.providers.provider import ResultFile, Search, Submission, Tag
 
@@ -273,20 +274,18 @@ def test_a_long_error_page_is_cut() -> None:
 @pytest.mark.parametrize("key", ["", "  ", "sk-a b", "sk-\nabc", "sk-\u043a\u043b\u044e\u0447", "sk-\x00"])
 def test_a_key_that_cannot_be_sent_is_refused_without_quoting_it(key: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        make_client(api_key=key, base_url=None)
+        open_http(api_key=key, base_url=None)
     assert not key.strip() or key not in str(caught.value)
 
 
 @pytest.mark.parametrize("url", ["localhost:8000/v1", "ftp://host/v1", "/v1"])
 def test_a_base_url_that_is_none_is_a_configuration_error(url: str) -> None:
     with pytest.raises(ConfigError):
-        make_client(api_key=KEY, base_url=url)
+        open_http(api_key=KEY, base_url=url)
 
 
 def test_a_key_from_a_file_may_end_in_a_newline() -> None:
-    client = make_client(api_key=KEY + "\n", base_url="")
-    assert client.api_key == KEY
-    assert str(client.base_url) == "https://api.openai.com/v1/"
+    assert checked_key(KEY + "\n", "OPENAI_API_KEY") == KEY
 
 
 def test_no_key_no_connection(tmp_path: Any) -> None:

@@ -12,7 +12,7 @@ from bulkrate.core.limits import Limits, Traits
 from bulkrate.errors import Unreachable
 from bulkrate.providers.facts import with_overrides
 from bulkrate.providers.local.models import local_model
-from bulkrate.providers.openai.client import OpenAIConnection, make_client
+from bulkrate.providers.openai.client import OpenAIConnection, open_http
 from bulkrate.providers.openai.wire import ENDPOINTS, Dialect, OpenAIWire
 from bulkrate.providers.provider import (
     Answer,
@@ -59,7 +59,7 @@ class Local:
 
             base_url, api_key = await open_local(model, state_dir / "server")
             # A proxy from the environment has nothing to do with a server on this machine.
-            client = make_client(api_key=api_key, base_url=base_url, use_proxies=False)
+            client = open_http(api_key=api_key, base_url=base_url, use_proxies=False)
             return OpenAIConnection(client, endpoint=ENDPOINTS[kind], limits=self.limits(model, env))
 
         return LocalConnection(await reach(), reach)

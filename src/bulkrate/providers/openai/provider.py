@@ -8,7 +8,7 @@ from pathlib import Path
 from bulkrate.core.limits import Limits, Traits
 from bulkrate.errors import ConfigError
 from bulkrate.providers.facts import read_facts, with_overrides
-from bulkrate.providers.openai.client import OpenAIConnection, make_client
+from bulkrate.providers.openai.client import OpenAIConnection, open_http
 from bulkrate.providers.openai.webhook import batch_of
 from bulkrate.providers.openai.wire import ENDPOINTS, Dialect, OpenAIWire
 from bulkrate.providers.webhook import WebhookFormat
@@ -47,8 +47,11 @@ class OpenAI:
             raise ConfigError(
                 "OPENAI_API_KEY is not set", code="no_key", hint="export OPENAI_API_KEY=… and run again"
             )
-        client = make_client(
-            api_key=key, base_url=env.get("OPENAI_BASE_URL"), organization=env.get("OPENAI_ORG_ID")
+        client = open_http(
+            api_key=key,
+            base_url=env.get("OPENAI_BASE_URL"),
+            organization=env.get("OPENAI_ORG_ID"),
+            project=env.get("OPENAI_PROJECT_ID"),
         )
         return OpenAIConnection(client, endpoint=ENDPOINTS[kind], limits=self.limits(model, env))
 
