@@ -380,6 +380,18 @@ def test_a_batch_that_never_ends_is_cancelled_when_it_is_overdue(
     assert kinds.count("unknown_status") == kinds.count("overdue") == 1
 
 
+@pytest.mark.parametrize(("keep", "left"), [("all", 2), ("results", 1), ("none", 0)])
+def test_what_stays_with_the_provider(
+    tmp_path: Path, misbehaving_provider: Any, keep: str, left: int
+) -> None:
+    provider = misbehaving_provider()
+    desk = Desk(tmp_path, provider)
+    desk.write(ROWS)
+    desk.run(desk.job(keep_remote=keep))
+    client = openai.OpenAI(base_url=provider.base_url, api_key=provider.api_key, max_retries=0)
+    assert len(list(client.files.list())) == left
+
+
 def test_a_lost_sink_is_written_again_and_nothing_is_sent(desk: Desk) -> None:
     desk.write(ROWS)
     desk.run()

@@ -17,8 +17,10 @@ from bulkrate.cli import (
     cancel,
     check,
     clean,
+    doctor,
     init,
     list_runs,
+    providers,
     recollect,
     results,
     retry,
@@ -64,6 +66,9 @@ VERBS: dict[str, Callable[..., int]] = {
     "schema": schema.schema,
     "serve": serve.serve,
     "clean": clean.clean,
+    "providers": providers.providers,
+    "models": providers.models,
+    "doctor": doctor.doctor,
 }
 for name, verb in VERBS.items():
     app.command(name)(verb)

@@ -54,8 +54,9 @@ class Traits:
     """What a provider's batch lane does and does not do: facts, dated like the limits.
 
     `found_by` says what tells a batch of ours in a listing; `discount` is the share taken off the live price
-    where the provider publishes one for all its models; `run_live` is the day somebody has run the dialect
-    against the real service (None: never).
+    where the provider publishes one for all its models; `retention_days` how long results are kept (None:
+    not published); `keys` the environment variables a key is read from, the first that is set counts;
+    `run_live` the day somebody has run the dialect against the real service (None: never).
     """
 
     lanes: tuple[str, ...] = ("batch", "live")
@@ -65,4 +66,9 @@ class Traits:
     partial_on_cancel: bool = True
     partial_on_expiry: bool = True
     found_by: str = "metadata"
+    results_can_be_deleted: bool = False
+    retention_days: float | None = None
+    keys: tuple[str, ...] = ()
     run_live: str | None = None
+    dated: str | None = None
+    source: str | None = None

@@ -116,6 +116,10 @@ class LaneSpec(BaseModel):
         return None if self.deadline is None else duration_s(self.deadline)
 
 
+def _yes_or_no(value: Any) -> Any:
+    return {True: "all", False: "none"}[value] if isinstance(value, bool) else value
+
+
 class SinkSpec(BaseModel):
     """Where the answers go."""
 
@@ -226,6 +230,15 @@ class Job(BaseModel):
         CanarySpec | None,
         Field(description="A sample that is sent and judged first, so that a broken job stops early."),
     ] = None
+    keep_remote: Annotated[
+        Literal["none", "results", "all"],
+        BeforeValidator(_yes_or_no),
+        Field(
+            description="What stays with the provider once the run is finished, until it deletes it "
+            "by itself: `results` (a run whose folder was lost collects them again and pays nothing), "
+            "`none`, or `all`, the input files too. `true` is `all`, `false` is `none`."
+        ),
+    ] = "results"
     attempts: Annotated[
         Whole, Field(ge=1, le=10, description="How often a row is sent at most, the first time included.")
     ] = 3

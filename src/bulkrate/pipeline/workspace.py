@@ -161,7 +161,7 @@ class Workspace:
                     settled = await drive(context, deadline=deadline, until_submitted=until_submitted)
                     if settled:
                         await end_strays(context)
-                        await self._tidy(context)
+                        await self._tidy(context, setup)
                 finally:
                     await connection.aclose()
             return self._delivered(self.run(run_id))
@@ -280,14 +280,18 @@ class Workspace:
         limits = [event.detail_json for event in self.ledger.events(run_id) if event.kind == "max_cost"]
         return Decimal(orjson.loads(limits[-1])["max_cost"]) if limits and limits[-1] else None
 
-    async def _tidy(self, context: RunContext) -> None:
-        """Delete the remote files of a run that balances; one that stays costs nothing and harms nobody."""
-        for shard in self.ledger.shards(context.run):
-            if shard.file_id is not None:
-                try:
-                    await context.connection.delete_file(shard.file_id)
-                except BulkrateError:
-                    continue
+    async def _tidy(self, context: RunContext, setup: Setup) -> None:
+        """Delete the remote files that the job does not keep; one that stays costs nothing."""
+        keep = setup.job.keep_remote
+        if keep == "all":
+            return
+        files = [shard.file_id for shard in self.ledger.shards(context.run)]
+        if keep == "none" and setup.provider.traits(setup.model).results_can_be_deleted:
+            for batch in self.ledger.batches(context.run):
+                files += [file_id for _, file_id in orjson.loads(batch.results_json)]
+        for file_id in filter(None, files):
+            with suppress(BulkrateError):
+                await context.connection.delete_file(file_id)
 
     def cancel(self, run_id: str) -> RunRecord:
         """Ask for a run's end: nothing new is submitted; `advance` cancels and harvests what runs."""

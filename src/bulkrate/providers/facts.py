@@ -45,7 +45,7 @@ def read_facts(package: str) -> Facts:
     models = table.get("models", {})
     return Facts(
         limits=Limits(**table["limits"]),
-        traits=read_traits(table.get("traits", {})),
+        traits=read_traits(table),
         context=models.get("context_window", {}),
         reasoning=tuple(models.get("reasoning", ())),
         table=table,
@@ -53,11 +53,12 @@ def read_facts(package: str) -> Facts:
 
 
 def read_traits(table: Mapping[str, Any]) -> Traits:
-    """The `[traits]` of a facts file; what it does not name is as `Traits` has it."""
+    """The traits of a facts file, with its date and source; what it does not name is as `Traits` has it."""
     values: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in table.items()
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in table.get("traits", {}).items()
     }
-    return Traits(**values)
+    return Traits(**values, dated=str(table["dated"]), source=table["source"])
 
 
 def with_overrides(limits: Limits, env: Mapping[str, str]) -> Limits:

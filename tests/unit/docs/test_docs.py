@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -114,3 +115,9 @@ def test_every_page_is_in_the_index() -> None:
     listed = {(index.parent / link.partition("#")[0]).resolve() for link in LINK.findall(prose(index))}
     pages = {page for page in (ROOT / "docs").rglob("*.md") if page.parent.name != "adr"} - {index}
     assert sorted(str(page.relative_to(ROOT)) for page in pages - listed) == []
+
+
+def test_the_page_of_providers_is_fresh() -> None:
+    made = runpy.run_path(str(ROOT / "docs" / "reference" / "generate_providers.py"))["page"]()
+    page = (ROOT / "docs" / "reference" / "providers.md").read_text(encoding="utf-8")
+    assert page == made, "run python docs/reference/generate_providers.py"

@@ -6,6 +6,7 @@ import difflib
 import tomllib
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 
 from bulkrate.errors import ConfigError
@@ -21,6 +22,14 @@ class LocalModel:
     licence: str
     source: str
     weights: str | None = None
+
+    @property
+    def installed(self) -> bool:
+        """Whether the package with the weights is here."""
+        try:
+            return self.weights is None or bool(version(self.weights))
+        except PackageNotFoundError:
+            return False
 
 
 @cache

@@ -26,7 +26,13 @@ from bulkrate.providers.provider import (
 # Our own server's bounds: it answers at once or not at all, and lists what it has written.
 LIMITS = Limits(listing_lag_s=1.0, create_timeout_s=60.0, clock_skew_s=5.0)
 
-TRAITS = Traits(windows=("any",), run_live="2026-11-24")
+TRAITS = Traits(
+    windows=("any",),
+    found_by="metadata, input file",
+    run_live="2026-11-24",
+    dated="2026-11-24",
+    source="bulkrate.server",
+)
 
 T = TypeVar("T")
 
