@@ -16,3 +16,14 @@ class TestOpenAI(ProviderConformance):
     def counterpart(self, faults: str, clock: FakeClock) -> Iterator[Counterpart]:
         with MisbehavingProvider(faults, now=clock.now) as server:
             yield Counterpart({"OPENAI_BASE_URL": server.base_url, "OPENAI_API_KEY": server.api_key}, server)
+
+
+class TestAnthropic(ProviderConformance):
+    model = "anthropic/claude-haiku-4-5"
+
+    @contextmanager
+    def counterpart(self, faults: str, clock: FakeClock) -> Iterator[Counterpart]:
+        with MisbehavingProvider(faults, dialect="anthropic", now=clock.now) as server:
+            yield Counterpart(
+                {"ANTHROPIC_BASE_URL": server.base_url, "ANTHROPIC_API_KEY": server.api_key}, server
+            )

@@ -7,7 +7,7 @@ driver's own pacing. Proxies and certificates are taken from the environment, as
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
@@ -55,6 +55,14 @@ class Http:
                 f"{address_variable} is {base_url!r}, which is not an HTTP address",
                 hint="https://host/v1, for instance",
             )
+        own_host = httpx2.URL(base_url).host
+
+        async def keep_secrets(request: httpx2.Request) -> None:
+            # httpx2 drops only `Authorization` when a redirect leads to another host.
+            if request.url.host != own_host:
+                for name in headers:
+                    request.headers.pop(name, None)
+
         self._client = httpx2.AsyncClient(
             base_url=base_url.rstrip("/") + "/",
             headers=dict(headers),
@@ -62,6 +70,7 @@ class Http:
             trust_env=use_proxies,
             follow_redirects=True,
             transport=transport,
+            event_hooks={"request": [keep_secrets]},
         )
         self._secret, self._address_variable, self._read_error = secret, address_variable, read_error
 
@@ -93,7 +102,7 @@ class Http:
 
     async def stream(
         self, call: str, path: str, *, size_of: SizeOf | None = None, **options: Any
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """The bytes of a GET. Raises `Unreachable` for a body that was cut.
 
         A body without a length or chunks ends like a cut connection: `size_of` then tells its size, from a

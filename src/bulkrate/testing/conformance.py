@@ -92,6 +92,7 @@ FAULTS: dict[str, Again] = {
     "status_503=3": _none,
     "status_404=2": _none,
     "unknown_status=3": _none,
+    "upload_cut=1": _none,
     "create_429=2": _none,
     "create_cut=1": _none,
     "create_cut=1,when=before": _none,

@@ -8,13 +8,13 @@ what a request line and a result line look like is the dialect's ``Codec``.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import blake2b
-from typing import Final
+from typing import Any, Final
 
 from bulkrate.testing import answers
-from bulkrate.testing.answers import Answerer, TokenCounter
+from bulkrate.testing.answers import Answer, Answerer, TokenCounter
 from bulkrate.testing.blob import Blob
 from bulkrate.testing.faults import CONTENT, UNKNOWN_WORDS, Fate, Fault, FaultPlan
 from bulkrate.testing.meter import Acceptance, Meter
@@ -30,6 +30,7 @@ from bulkrate.testing.records import (
     StoredFile,
     nearly,
     no_batch,
+    strangers,
 )
 from bulkrate.testing.result_files import ResultWriter
 
@@ -67,8 +68,8 @@ class ProviderState:
         self.files: dict[str, StoredFile] = {}
         self.batches: dict[str, Batch] = {}
         self._now = now or (lambda: datetime.now(UTC))
-        self._count_tokens = count_tokens or answers.count_tokens
-        self._writer = ResultWriter(codec, answer or answers.default_answer, self._count_tokens)
+        self.count_tokens = count_tokens or answers.count_tokens
+        self._writer = ResultWriter(codec, answer or answers.default_answer, self.count_tokens)
         self._runnable = 0  # batches created so far that could run
         self._first_ordinal = 0  # of the batches under the present plan
         self.on_end: Callable[[Batch], None] = lambda batch: None
@@ -146,14 +147,16 @@ class ProviderState:
         be is settled now, so that the meter counts a batch whose creator died.
         """
         source = self.files[input_file_id]
-        scan = self._scan(source, endpoint)
+        scan = self.scanned(source.blob, endpoint)
         if not scan.errors:
             self._admit(scan)
         ordinal = -1 if scan.errors else self._runnable
         self._runnable += not scan.errors
         at, lag = self.at(), self._at_create("list_lag", ordinal)
 
-        def record(name: str, metadata: dict[str, str] | None, scan: Scan, *, foreign: bool = False) -> Batch:
+        def record(
+            name: str, metadata: dict[str, str] | None, blob: Blob, scan: Scan, *, foreign: bool = False
+        ) -> Batch:
             batch = Batch(
                 id=self._new_id("batch_", 32),
                 ordinal=ordinal,
@@ -163,7 +166,7 @@ class ProviderState:
                 input_file_id=name,
                 created_at=at,
                 expires_at=at + self._window_s,
-                blob=source.blob,
+                blob=blob,
                 scan=scan,
                 empty_ids=self._at_create("empty_ids", ordinal) is not None,
                 hidden_lists=0 if lag is None else lag.count,
@@ -176,23 +179,26 @@ class ProviderState:
 
         def record_lookalike(*, first: bool) -> None:
             if self._at_create("lookalikes", ordinal):
-                theirs = nearly(metadata, first=first)
-                record(self._new_id("file-", 22), theirs, self._scan(source, endpoint), foreign=True)
+                theirs, blob = nearly(metadata, first=first), source.blob
+                if metadata is None:  # then it is the ids that are somebody else's
+                    blob = Blob(line + b"\n" for line in strangers(self.codec, source.blob.lines()))
+                record(self._new_id("file-", 22), theirs, blob, self.scanned(blob, endpoint), foreign=True)
 
         record_lookalike(first=True)
-        batch = record(input_file_id, metadata, scan)
+        batch = record(input_file_id, metadata, source.blob, scan)
         if self._at_create("duplicate_create", ordinal):
-            record(input_file_id, metadata, self._scan(source, endpoint))
+            record(input_file_id, metadata, source.blob, self.scanned(source.blob, endpoint))
         record_lookalike(first=False)
         return batch
 
-    def _scan(self, source: StoredFile, endpoint: str) -> Scan:
+    def scanned(self, blob: Blob, endpoint: str) -> Scan:
+        """What a batch over these requests would be; nothing is recorded."""
         return self.codec.scan(
-            source.blob.lines(),
+            blob.lines(),
             endpoint=endpoint,
             limits=self.limits,
             models=self.models,
-            count_tokens=self._count_tokens,
+            count_tokens=self.count_tokens,
         )
 
     def listed(self, *, first_page: bool = True) -> list[Batch]:
@@ -360,6 +366,10 @@ class ProviderState:
             if queue.word("at") == "create":
                 raise Refused(Reason.INVALID, message, code="token_limit_exceeded")
             scan.errors.append(JobError("token_limit_exceeded", message))
+
+    def ask(self, body: Mapping[str, Any]) -> Answer:
+        """The answer to a request, as its row in a batch would get it."""
+        return self._writer.ask(body)
 
     # -- small parts -----------------------------------------------------------------------------------
 

@@ -16,6 +16,8 @@ from bulkrate.testing.clock import FakeClock
 from bulkrate.testing.process import ProviderProcess
 from bulkrate.testing.server import MisbehavingProvider
 
+pytest.register_assert_rewrite("bulkrate.testing.conformance")
+
 ProviderFactory = Callable[..., MisbehavingProvider]
 ProcessFactory = Callable[..., ProviderProcess]
 

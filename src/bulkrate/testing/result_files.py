@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from bulkrate.testing.answers import Answer, Answerer, TokenCounter
 from bulkrate.testing.faults import Fate, Fault, FaultPlan
-from bulkrate.testing.records import Batch, Codec, RowContext, Usage
+from bulkrate.testing.records import Batch, Codec, RowContext, Usage, another
 
 _OUTPUT: Final = frozenset(
     {
@@ -129,7 +129,7 @@ class ResultWriter:
         for nth, (row, line) in enumerate(work.chosen(fault)):
             # By turns an id of no known form, and one that looks like the batch's own.
             known = self._codec.custom_id(line)
-            stranger = f"unknown-{nth}" if nth % 2 == 0 else ("y" if known[:1] == "z" else "z") + known[1:]
+            stranger = f"unknown-{nth}" if nth % 2 == 0 else another(known)
             context = self._context(work.batch, row, work.at, 500)
             written, _ = self._codec.result(self._codec.renamed(line, stranger), Fate.ANSWERED, context)
             results.output.append(written)
@@ -141,12 +141,13 @@ class ResultWriter:
             request_id=f"req_{tail}",
             at=at,
             refusal_status=status,
-            answer=self._ask,
+            answer=self.ask,
             count_tokens=self._count_tokens,
             show_usage=shown,
         )
 
-    def _ask(self, body: Mapping[str, Any]) -> Answer:
+    def ask(self, body: Mapping[str, Any]) -> Answer:
+        """The answer to a request."""
         given = self._answer(body)
         return Answer(given) if isinstance(given, str) else given
 
