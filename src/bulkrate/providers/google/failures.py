@@ -1,0 +1,76 @@
+"""Google's error answers in our words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from bulkrate.errors import AuthError, NotFoundError, ProviderError, RequestRefused
+from bulkrate.providers.failures import Said
+from bulkrate.providers.google.codes import code_name
+from bulkrate.providers.provider import QueueRefusal
+
+_DELAY = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)s")
+# The quota of the free tier, which has no batches: waiting does not help.
+_NO_QUOTA = re.compile(r"\blimit: 0(?![.\d])")
+# A file that is not there is "forbidden": nobody is to learn which files exist.
+_NO_FILE = re.compile("may not exist|permission to access the file", re.IGNORECASE)
+
+
+def read_error(status: int, body: Any) -> Said:
+    """A `google.rpc.Status` with its details.
+
+    A 429 on create is nearly always the same general sentence, whichever quota it is (public reports, 2026):
+    only details that name the quota of waiting tokens make it one that smaller shards may get through.
+    """
+    error = _mapping(_mapping(body[0] if isinstance(body, list) and body else body).get("error"))
+    message = str(error.get("message") or "") or f"status {status}"
+    given = error.get("details")
+    details = [item for item in (given if isinstance(given, list) else []) if isinstance(item, Mapping)]
+    violations = [
+        item
+        for detail in details
+        for item in (detail["violations"] if isinstance(detail.get("violations"), list) else [])
+        if isinstance(item, Mapping)
+    ]
+    return Said(
+        code_name(error) or str(status),
+        message,
+        no_money=status == 429 and _NO_QUOTA.search(message) is not None,
+        bad_key=any(str(detail.get("reason")).startswith("API_KEY_") for detail in details),
+        queue=_queue(message, violations) if status == 429 else None,
+        retry_after_s=next(filter(None, (_delay(detail.get("retryDelay")) for detail in details)), None),
+    )
+
+
+def _queue(message: str, violations: list[Mapping[str, Any]]) -> QueueRefusal | None:
+    for item in violations:
+        named = f"{item.get('quotaMetric')} {item.get('quotaId')}".lower()
+        if "enqueued" in named and "token" in named:
+            value = str(item.get("quotaValue") or "")
+            return QueueRefusal(message, int(value) if value.isdecimal() and len(value) <= 18 else None)
+    return None
+
+
+def _delay(text: Any) -> float | None:
+    found = _DELAY.fullmatch(text) if isinstance(text, str) else None
+    return float(found[1]) if found else None
+
+
+def about_a_file(error: ProviderError) -> ProviderError:
+    """What a refusal means where a file was named: one that is gone is "forbidden" here."""
+    if isinstance(error, AuthError) and _NO_FILE.search(error.message):
+        return NotFoundError(error.message, code=error.code)
+    return error
+
+
+def about_a_model(error: ProviderError) -> ProviderError:
+    """A model that is not there is a definite no, and not a file that a listing has yet to show."""
+    if isinstance(error, NotFoundError) and "models/" in error.message:
+        return RequestRefused(error.message, code="no_model", hint="check the model's name")
+    return error
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}

@@ -1,0 +1,69 @@
+"""The Gemini API as a provider: facts, wire and connection in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from bulkrate.core.limits import Limits, Traits
+from bulkrate.providers.facts import read_facts, with_overrides
+from bulkrate.providers.google.client import GoogleConnection
+from bulkrate.providers.google.failures import read_error
+from bulkrate.providers.google.wire import GoogleWire
+from bulkrate.providers.http import Http, key_of
+from bulkrate.providers.provider import Connection
+
+PACKAGE = "bulkrate.providers.google"
+DEFAULT_BASE_URL = "https://generativelanguage.googleapis.com"
+ADDRESS = "GOOGLE_GEMINI_BASE_URL"
+# In the order of the SDK (google-genai 3.4.0): with both set, the first one counts.
+KEYS = ("GOOGLE_API_KEY", "GEMINI_API_KEY")
+
+
+class Google:
+    """Implements `bulkrate.providers.provider.Provider`."""
+
+    name = "google"
+
+    def wire(self, model: str, kind: str = "chat") -> GoogleWire:
+        facts, name = read_facts(PACKAGE), _bare(model)
+        models = facts.table["models"]
+        budgets = models["budgets"] if name.startswith(tuple(models["thinking_budget"])) else {}
+        return GoogleWire(model, kind, facts.reasons(name), budgets)
+
+    def limits(self, model: str, env: Mapping[str, str]) -> Limits:
+        return with_overrides(read_facts(PACKAGE).limits, env)
+
+    def traits(self, model: str) -> Traits:
+        return read_facts(PACKAGE).traits
+
+    def notes(self, env: Mapping[str, str]) -> tuple[str, ...]:
+        said = [
+            "a batch that Google has not finished in 48 hours gives back nothing: its rows are sent again"
+        ]
+        if env.get(ADDRESS, "").strip():
+            said.append(f"{ADDRESS} points elsewhere: these are Google's own prices")
+        return tuple(said)
+
+    def context_window(self, model: str) -> int | None:
+        return read_facts(PACKAGE).context_window(_bare(model))
+
+    async def connect(
+        self, model: str, *, kind: str = "chat", env: Mapping[str, str], state_dir: Path
+    ) -> Connection:
+        key = key_of(env, *KEYS)
+        http = Http(
+            env.get(ADDRESS, "").strip() or DEFAULT_BASE_URL,
+            headers={"x-goog-api-key": key},
+            secret=key,
+            address_variable=ADDRESS,
+            read_error=read_error,
+        )
+        return GoogleConnection(http, model=model, kind=kind, limits=self.limits(model, env))
+
+
+def _bare(model: str) -> str:
+    return model.removeprefix("models/")
+
+
+provider = Google()
