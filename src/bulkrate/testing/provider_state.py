@@ -67,8 +67,11 @@ class ProviderState:
         self.files: dict[str, StoredFile] = {}
         self.batches: dict[str, Batch] = {}
         self._now = now or (lambda: datetime.now(UTC))
-        self._count_tokens = count_tokens or answers.count_tokens
-        self._writer = ResultWriter(codec, answer or answers.default_answer, self._count_tokens)
+        self.answer, self.count_tokens = (
+            answer or answers.default_answer,
+            count_tokens or answers.count_tokens,
+        )
+        self._writer = ResultWriter(codec, self.answer, self.count_tokens)
         self._runnable = 0  # batches created so far that could run
         self._first_ordinal = 0  # of the batches under the present plan
         self.on_end: Callable[[Batch], None] = lambda batch: None
@@ -192,7 +195,7 @@ class ProviderState:
             endpoint=endpoint,
             limits=self.limits,
             models=self.models,
-            count_tokens=self._count_tokens,
+            count_tokens=self.count_tokens,
         )
 
     def listed(self, *, first_page: bool = True) -> list[Batch]:
@@ -328,7 +331,7 @@ class ProviderState:
             self.meter.billed_cached_tokens += found.usage.cached_tokens
             self.meter.billed_output_tokens += found.usage.output_tokens
         order = self.plan.rng("order", batch.ordinal)
-        for lines, purpose in ((found.output, "output"), (found.errors, "error")):
+        for purpose, lines in found.files(self.limits, phase).items():
             if lines:
                 order.shuffle(lines)  # no provider promises an order
                 stored = self._store(Blob(lines), f"{batch.id}_{purpose}.jsonl", "batch_output", None)

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from bulkrate.testing.answers import Answer, Answerer, TokenCounter
 from bulkrate.testing.faults import Fate, Fault, FaultPlan
-from bulkrate.testing.records import Batch, Codec, RowContext, Usage
+from bulkrate.testing.records import Batch, Codec, Limits, Phase, RowContext, Usage
 
 _OUTPUT: Final = frozenset(
     {
@@ -34,6 +34,14 @@ class Results:
     billed: int = 0
     done: int = 0
     failed: int = 0
+
+    def files(self, limits: Limits, phase: Phase) -> dict[str, list[bytes]]:
+        """The lines of each file that a batch leaves which ends in ``phase``."""
+        if phase in limits.lost_at:
+            return {}
+        if limits.one_file:
+            return {"output": self.output + self.errors}
+        return {"output": self.output, "error": self.errors}
 
 
 @dataclass(slots=True)
@@ -171,7 +179,7 @@ def _damaged(line: bytes, fate: Fate) -> bytes:
 
 def _spoilt(line: bytes) -> bytes:
     """Put two bytes that UTF-8 cannot have into the answer's text, or else in front of the end."""
-    for mark in (b'"content":"', b'"object":"'):
+    for mark in (b'"content":"', b'"text":"', b'"object":"'):
         place = line.rfind(mark)
         if place >= 0:
             place += len(mark)

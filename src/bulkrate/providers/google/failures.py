@@ -9,7 +9,6 @@ from typing import Any
 from bulkrate.errors import AuthError, NotFoundError, ProviderError, RequestRefused
 from bulkrate.providers.failures import Said
 from bulkrate.providers.google.codes import code_name
-from bulkrate.providers.provider import QueueRefusal
 
 _DELAY = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)s")
 # The quota of the free tier, which has no batches: waiting does not help.
@@ -21,36 +20,20 @@ _NO_FILE = re.compile("may not exist|permission to access the file", re.IGNORECA
 def read_error(status: int, body: Any) -> Said:
     """A `google.rpc.Status` with its details.
 
-    A 429 on create is nearly always the same general sentence, whichever quota it is (public reports, 2026):
-    only details that name the quota of waiting tokens make it one that smaller shards may get through.
+    A 429 on create is the same general sentence whichever quota it is, and comes below the published ones too
+    (python-genai issue 1901, js-genai 1264): it is waited for, and no shard is cut on the strength of it.
     """
     error = _mapping(_mapping(body[0] if isinstance(body, list) and body else body).get("error"))
     message = str(error.get("message") or "") or f"status {status}"
     given = error.get("details")
     details = [item for item in (given if isinstance(given, list) else []) if isinstance(item, Mapping)]
-    violations = [
-        item
-        for detail in details
-        for item in (detail["violations"] if isinstance(detail.get("violations"), list) else [])
-        if isinstance(item, Mapping)
-    ]
     return Said(
         code_name(error) or str(status),
         message,
         no_money=status == 429 and _NO_QUOTA.search(message) is not None,
         bad_key=any(str(detail.get("reason")).startswith("API_KEY_") for detail in details),
-        queue=_queue(message, violations) if status == 429 else None,
         retry_after_s=next(filter(None, (_delay(detail.get("retryDelay")) for detail in details)), None),
     )
-
-
-def _queue(message: str, violations: list[Mapping[str, Any]]) -> QueueRefusal | None:
-    for item in violations:
-        named = f"{item.get('quotaMetric')} {item.get('quotaId')}".lower()
-        if "enqueued" in named and "token" in named:
-            value = str(item.get("quotaValue") or "")
-            return QueueRefusal(message, int(value) if value.isdecimal() and len(value) <= 18 else None)
-    return None
 
 
 def _delay(text: Any) -> float | None:

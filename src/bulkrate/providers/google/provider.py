@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from bulkrate.core.limits import Limits, Traits
-from bulkrate.providers.facts import read_facts, with_overrides
+from bulkrate.providers.facts import ENV_PREFIX, read_facts, with_overrides
 from bulkrate.providers.google.client import GoogleConnection
 from bulkrate.providers.google.failures import read_error
 from bulkrate.providers.google.wire import GoogleWire
@@ -16,6 +17,7 @@ from bulkrate.providers.provider import Connection
 PACKAGE = "bulkrate.providers.google"
 DEFAULT_BASE_URL = "https://generativelanguage.googleapis.com"
 ADDRESS = "GOOGLE_GEMINI_BASE_URL"
+QUEUE = f"{ENV_PREFIX}QUEUED_TOKENS"
 # In the order of the SDK (google-genai 3.4.0): with both set, the first one counts.
 KEYS = ("GOOGLE_API_KEY", "GEMINI_API_KEY")
 
@@ -32,7 +34,10 @@ class Google:
         return GoogleWire(model, kind, facts.reasons(name), budgets)
 
     def limits(self, model: str, env: Mapping[str, str]) -> Limits:
-        return with_overrides(read_facts(PACKAGE).limits, env)
+        facts, name = read_facts(PACKAGE), _bare(model)
+        known = [prefix for prefix in facts.table["queued_tokens"] if name.startswith(prefix)]
+        queue = facts.table["queued_tokens"][max(known, key=len)] if known else None
+        return with_overrides(replace(facts.limits, queued_tokens=queue), env)
 
     def traits(self, model: str) -> Traits:
         return read_facts(PACKAGE).traits
@@ -41,6 +46,10 @@ class Google:
         said = [
             "a batch that Google has not finished in 48 hours gives back nothing: its rows are sent again"
         ]
+        if not env.get(QUEUE):
+            said.append(
+                f"as many tokens wait at Google as Tier 1 allows, where that is known: {QUEUE} raises it"
+            )
         if env.get(ADDRESS, "").strip():
             said.append(f"{ADDRESS} points elsewhere: these are Google's own prices")
         return tuple(said)

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from bulkrate.testing.provider_state import ProviderState
     from bulkrate.testing.records import Batch, Codec, Limits
 
-_MODULES: Final = {"openai": "bulkrate.testing.dialects.openai"}
+_MODULES: Final = {
+    "openai": "bulkrate.testing.dialects.openai",
+    "google": "bulkrate.testing.dialects.google",
+}
 
 
 class Dialect(Protocol):
