@@ -16,6 +16,7 @@ import orjson
 
 from bulkrate.core.outcome import ErrorClass, Outcome
 from bulkrate.core.usage import NONE, Usage
+from bulkrate.providers.failures import ROW_FAULTS
 from bulkrate.providers.google.codes import code_name
 from bulkrate.providers.provider import Decoded
 
@@ -41,8 +42,12 @@ _STOPPED = {
         ErrorClass.REFUSED,
     ),
 }
-_PASSING = frozenset(
-    {"RESOURCE_EXHAUSTED", "INTERNAL", "UNAVAILABLE", "UNKNOWN", "ABORTED", "DEADLINE_EXCEEDED", "DATA_LOSS"}
+# What only the request itself can be at fault for; everything else may pass.
+_AT_FAULT = frozenset(
+    {
+        *("INVALID_ARGUMENT", "FAILED_PRECONDITION", "OUT_OF_RANGE", "UNIMPLEMENTED", "NOT_FOUND"),
+        *("ALREADY_EXISTS", "PERMISSION_DENIED", "UNAUTHENTICATED"),
+    }
 )
 _TOO_LONG = re.compile(r"token count .{0,60}exceeds", re.IGNORECASE)
 # What no answer can have used: a count beyond is an error of its writer. Sums must fit into 64 bits.
@@ -130,11 +135,10 @@ def _failure(error: Any, status: int | None = None) -> Outcome:
         kind = ErrorClass.TOO_LONG
     elif code == "CANCELLED":
         kind = ErrorClass.CANCELLED
-    elif status is not None and (status >= 500 or status in (408, 429)):
-        kind = ErrorClass.TRANSIENT
+    elif code in _AT_FAULT or (not code and status in ROW_FAULTS):
+        kind = ErrorClass.BAD_REQUEST
     else:
-        # A row without a code, as one that a single call gave up on, did nothing wrong that anybody named.
-        kind = ErrorClass.TRANSIENT if not code or code in _PASSING else ErrorClass.BAD_REQUEST
+        kind = ErrorClass.TRANSIENT
     said = ": ".join(part for part in (code, message) if part)
     return Outcome(kind, said or "the provider gave no reason")
 
