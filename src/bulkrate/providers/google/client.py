@@ -28,7 +28,6 @@ from bulkrate.providers.provider import Answer, BatchStatus, ResultFile, Search,
 
 CHUNK_BYTES = 1 << 18
 PAGE = 100
-API = "v1beta"
 METHODS = {"chat": "batchGenerateContent", "embed": "asyncBatchEmbedContent"}
 SINGLE = {"chat": "generateContent", "embed": "embedContent"}
 
@@ -36,9 +35,9 @@ SINGLE = {"chat": "generateContent", "embed": "embedContent"}
 class GoogleConnection:
     """Implements `bulkrate.providers.provider.Connection`."""
 
-    def __init__(self, http: Http, *, model: str, kind: str, limits: Limits) -> None:
-        self._http, self._kind, self._limits = http, kind, limits
-        self._model = f"{API}/{model_path(model)}"
+    def __init__(self, http: Http, *, version: str, model: str, kind: str, limits: Limits) -> None:
+        self._http, self._api, self._kind, self._limits = http, version, kind, limits
+        self._model = f"{version}/{model_path(model)}"
 
     async def answer(self, body: bytes, lane: Lane) -> Answer:
         fields = json.loads(body)
@@ -65,7 +64,7 @@ class GoogleConnection:
         begun = await self._http.call(
             "upload",
             "POST",
-            f"upload/{API}/files",
+            f"upload/{self._api}/files",
             json={"file": {"displayName": name, "mimeType": "application/jsonl"}},
             headers={
                 "X-Goog-Upload-Protocol": "resumable",
@@ -133,7 +132,7 @@ class GoogleConnection:
         token, seen = "", set[str]()
         while True:
             params = {"pageSize": str(PAGE), **({"pageToken": token} if token else {})}
-            page = await self._http.json("list", "GET", f"{API}/batches", params=params)
+            page = await self._http.json("list", "GET", f"{self._api}/batches", params=params)
             entries = page.get("operations", [])
             if not isinstance(entries, list) or not (page.keys() <= {"operations", "nextPageToken"}):
                 raise Unreachable("list: the provider's answer is not a list of batches")
@@ -148,30 +147,30 @@ class GoogleConnection:
             seen.add(token)
 
     async def status(self, batch_id: str) -> BatchStatus:
-        return _batch(await self._http.json("retrieve", "GET", f"{API}/{batch_id}"))
+        return _batch(await self._http.json("retrieve", "GET", f"{self._api}/{batch_id}"))
 
     async def download(self, file: ResultFile) -> AsyncIterator[bytes]:
         if file.id.startswith("batches/"):
-            operation = await self._http.json("download", "GET", f"{API}/{file.id}")
+            operation = await self._http.json("download", "GET", f"{self._api}/{file.id}")
             for result in inlined(operation):
                 yield orjson.dumps(result) + b"\n"
             return
         # Not by the file's record: it has a name longer than the Files API reads (js-genai issue 1227).
         try:
             async for chunk in self._http.stream(
-                "download", f"download/{API}/{file.id}:download", params={"alt": "media"}
+                "download", f"download/{self._api}/{file.id}:download", params={"alt": "media"}
             ):
                 yield chunk
         except ProviderError as error:
             raise about_a_file(error) from None
 
     async def cancel(self, batch_id: str) -> BatchStatus:
-        await self._http.call("cancel", "POST", f"{API}/{batch_id}:cancel", json={})
+        await self._http.call("cancel", "POST", f"{self._api}/{batch_id}:cancel", json={})
         return await self.status(batch_id)
 
     async def delete_file(self, file_id: str) -> None:
         try:
-            await self._http.call("delete", "DELETE", f"{API}/{file_id}")
+            await self._http.call("delete", "DELETE", f"{self._api}/{file_id}")
         except ProviderError as error:
             if not isinstance(about_a_file(error), NotFoundError):
                 raise

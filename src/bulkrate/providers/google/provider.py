@@ -17,6 +17,9 @@ from bulkrate.providers.provider import Connection
 PACKAGE = "bulkrate.providers.google"
 DEFAULT_BASE_URL = "https://generativelanguage.googleapis.com"
 ADDRESS = "GOOGLE_GEMINI_BASE_URL"
+# The SDK's own default is "v1" since 3.0; batches are documented for "v1beta", and `…-latest` models exist
+# there only.
+VERSION, DEFAULT_VERSION = "GOOGLE_GENAI_API_VERSION", "v1beta"
 QUEUE = f"{ENV_PREFIX}QUEUED_TOKENS"
 # In the order of the SDK (google-genai 3.4.0): with both set, the first one counts.
 KEYS = ("GOOGLE_API_KEY", "GEMINI_API_KEY")
@@ -68,7 +71,14 @@ class Google:
             address_variable=ADDRESS,
             read_error=read_error,
         )
-        return GoogleConnection(http, model=model, kind=kind, limits=self.limits(model, env))
+        version = env.get(VERSION, "").strip()
+        return GoogleConnection(
+            http,
+            version=DEFAULT_VERSION if version in ("", "beta") else version,
+            model=model,
+            kind=kind,
+            limits=self.limits(model, env),
+        )
 
 
 def _bare(model: str) -> str:

@@ -40,7 +40,7 @@ LIMITS: Final = Limits(
     one_file=True,
     lost_at=frozenset({Phase.EXPIRED, Phase.CANCELLED}),
 )
-_API: Final = "/v1beta"
+_API: Final = "/{version}"  # v1 or v1beta: the same
 _SINGLE: Final = {"generateContent": CHAT, "embedContent": EMBED}
 
 
@@ -60,6 +60,7 @@ class GoogleDialect:
         table: tuple[tuple[str, str, _Handler], ...] = (
             ("POST", f"/upload{_API}/files", api.upload),
             ("GET", f"/download{_API}/files/{{name}}:download", api.download),
+            ("GET", f"{_API}/files/{{name}}:download", api.download),  # the SDK's way
             ("GET", f"{_API}/files", api.list_files),
             ("GET", f"{_API}/files/{{name}}", api.file),
             ("DELETE", f"{_API}/files/{{name}}", api.delete_file),
@@ -84,7 +85,9 @@ class _Api:
         """Check the key, turn refusals into error bodies."""
 
         async def endpoint(request: Request) -> Response:
-            if request.headers.get("x-goog-api-key") != self._api_key:
+            # An upload that has begun is known by its address alone: the SDK sends no key there.
+            begun = request.query_params.get("upload_id") in self._uploads
+            if not begun and request.headers.get("x-goog-api-key") != self._api_key:
                 error = {
                     "code": 400,
                     "message": "API key not valid. Please pass a valid API key.",
@@ -104,9 +107,10 @@ class _Api:
     async def upload(self, request: Request) -> Response:
         command = request.headers.get("x-goog-upload-command", "")
         if command == "start":
-            given = orjson.loads(await request.body() or b"{}")
+            file = orjson.loads(await request.body() or b"{}").get("file", {})
             number = str(len(self._uploads))
-            self._uploads[number] = (str(given.get("file", {}).get("displayName", "")), Blob())
+            # The service reads names in either spelling, and the SDK mixes them.
+            self._uploads[number] = (str(file.get("displayName") or file.get("display_name") or ""), Blob())
             where = f"{request.url.scheme}://{request.url.netloc}{request.url.path}?upload_id={number}"
             headers = {"x-goog-upload-url": where, "x-goog-upload-status": "active"}
             return Response(b"", headers=headers)
