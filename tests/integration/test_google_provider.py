@@ -163,7 +163,7 @@ class Desk:
         rows = [{"id": f"T-{n}", "body": f"ticket {n}", "url": f"data:text/plain,{n}"} for n in range(ROWS)]
         (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
 
-    def job(self, **request: Any) -> Any:
+    def job(self, lane: str = "batch", **request: Any) -> Any:
         asked = {"model": f"google/{MODEL}", "max_output_tokens": 100, **request}
         if "messages" not in asked:
             asked["prompt"] = "{{ body }}"
@@ -171,6 +171,7 @@ class Desk:
             "name": "desk",
             "source": {"path": "rows.jsonl", "key": "id"},
             "request": asked,
+            "lane": lane,
             "sink": {"path": "answers.jsonl"},
         }
         return load_job_mapping(document, self.folder)
@@ -284,6 +285,30 @@ def test_shards_fit_the_queue_of_waiting_tokens_and_wait_for_it(desk_for: Any) -
     assert meter.batches_created > 1
 
 
+@pytest.mark.parametrize(
+    ("faults", "batches"),
+    [
+        ("token_queue=60", 4),  # it failed twice for want of quota before it ran, and its halves did not
+        ("file_lag=6", 1),  # "forbidden" is what a file is that is not there: waited for, uploaded again
+        ("create_429=3", 1),
+    ],
+)
+def test_what_the_provider_turns_away_is_sent_again_and_accepted_once(
+    desk_for: Any, faults: str, batches: int
+) -> None:
+    desk: Desk = desk_for(faults)
+    assert desk.run()["rows"]["succeeded"] == ROWS
+    assert (desk.provider.meter.rows_accepted, desk.provider.meter.batches_created) == (ROWS, batches)
+    assert desk.answers() == UPPER
+
+
+def test_a_partial_success_is_an_end(desk_for: Any) -> None:
+    desk: Desk = desk_for("bad_rows=2 refused_in_output=1")
+    rows = desk.run()["rows"]
+    assert (rows["succeeded"], rows["failed"]) == (ROWS - 3, 3)
+    assert desk.provider.meter.rows_accepted == ROWS
+
+
 def test_media_that_differ_from_row_to_row(desk_for: Any) -> None:
     parts = [{"text": "{{ body }}"}, {"document": "{{ url }}"}]
     desk: Desk = desk_for()
@@ -313,20 +338,33 @@ def test_a_ready_made_openai_file_with_a_row_that_gemini_has_no_place_for(desk_f
     assert found["rows"] == {"total": 3, "succeeded": 2, "failed": 0, "rejected": 1, "pending": 0}
 
 
+def test_embeddings_of_a_ready_made_file(desk_for: Any) -> None:
+    """Jobs that ask for embeddings are to come; the wire carries them."""
+    desk: Desk = desk_for()
+    lines = [
+        {
+            "custom_id": str(number),
+            "method": "POST",
+            "url": "/v1/embeddings",
+            "body": {"model": "m", "input": text, "dimensions": 3},
+        }
+        for number, text in enumerate(UPPER)
+    ]
+    path = desk.folder / "batch.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    found = desk.run(openai_batch_job(path, "google/gemini-embedding-001"))
+    assert found["rows"]["succeeded"] == ROWS
+    batch = next(iter(desk.provider.state.batches.values()))
+    assert batch.endpoint == "models/gemini-embedding-001:asyncBatchEmbedContent"
+    answers = next(desk.folder.glob("*.answers.jsonl"), None) or next(desk.folder.glob("batch*answers*"))
+    vectors = [json.loads(json.loads(line)["output"]) for line in answers.read_text("utf-8").splitlines()]
+    assert [len(vector[0]["embedding"]) for vector in vectors] == [3] * ROWS
+    assert found["usage"]["input_tokens"] == desk.provider.meter.billed_input_tokens
+
+
 def test_the_live_lane(desk_for: Any) -> None:
     desk: Desk = desk_for()
-    job = desk.job()
-    job = load_job_mapping(
-        {
-            "name": "live",
-            "source": {"path": "rows.jsonl", "key": "id"},
-            "request": {"model": f"google/{MODEL}", "prompt": "{{ body }}", "max_output_tokens": 100},
-            "lane": "live",
-            "sink": {"path": "answers.jsonl"},
-        },
-        desk.folder,
-    )
-    found = desk.run(job)
+    found = desk.run(desk.job(lane="live"))
     assert found["rows"]["succeeded"] == ROWS
     assert desk.answers() == UPPER
     assert found["usage"]["output_tokens"] > 0

@@ -67,11 +67,8 @@ class ProviderState:
         self.files: dict[str, StoredFile] = {}
         self.batches: dict[str, Batch] = {}
         self._now = now or (lambda: datetime.now(UTC))
-        self.answer, self.count_tokens = (
-            answer or answers.default_answer,
-            count_tokens or answers.count_tokens,
-        )
-        self._writer = ResultWriter(codec, self.answer, self.count_tokens)
+        self._count_tokens = count_tokens or answers.count_tokens
+        self.writer = ResultWriter(codec, answer or answers.default_answer, self._count_tokens)
         self._runnable = 0  # batches created so far that could run
         self._first_ordinal = 0  # of the batches under the present plan
         self.on_end: Callable[[Batch], None] = lambda batch: None
@@ -195,7 +192,7 @@ class ProviderState:
             endpoint=endpoint,
             limits=self.limits,
             models=self.models,
-            count_tokens=self.count_tokens,
+            count_tokens=self._count_tokens,
         )
 
     def listed(self, *, first_page: bool = True) -> list[Batch]:
@@ -322,7 +319,7 @@ class ProviderState:
         """Write the result files of the rows that were run, and end."""
         batch.rows = batch.scan.rows
         plan = FaultPlan() if batch.foreign else self.plan
-        found = self._writer.write(batch, plan, batch.ordinal - self._first_ordinal, unfinished, self.at())
+        found = self.writer.write(batch, plan, batch.ordinal - self._first_ordinal, unfinished, self.at())
         batch.done, batch.failed = found.done, found.failed
         batch.usage = found.usage if self.batch_fault("no_usage", batch) is None else None
         if not batch.foreign:

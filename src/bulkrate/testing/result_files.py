@@ -103,6 +103,10 @@ class ResultWriter:
             results.usage.add(Usage(extra.count, 0, extra.count))
         return results
 
+    def single(self) -> RowContext:
+        """What an answer outside of any batch needs."""
+        return RowContext("", "req_single", 0, 400, self._ask, self._count_tokens)
+
     def _fates(self, batch: Batch, plan: FaultPlan, ordinal: int, unfinished: Fate) -> dict[int, Fate]:
         scan = batch.scan
         truncate = plan.named("truncate")

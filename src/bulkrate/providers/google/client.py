@@ -13,7 +13,7 @@ import os
 from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any, BinaryIO
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import orjson
 
@@ -147,30 +147,30 @@ class GoogleConnection:
             seen.add(token)
 
     async def status(self, batch_id: str) -> BatchStatus:
-        return _batch(await self._http.json("retrieve", "GET", f"{self._api}/{batch_id}"))
+        return _batch(await self._http.json("retrieve", "GET", f"{self._api}/{quote(batch_id)}"))
 
     async def download(self, file: ResultFile) -> AsyncIterator[bytes]:
         if file.id.startswith("batches/"):
-            operation = await self._http.json("download", "GET", f"{self._api}/{file.id}")
+            operation = await self._http.json("download", "GET", f"{self._api}/{quote(file.id)}")
             for result in inlined(operation):
                 yield orjson.dumps(result) + b"\n"
             return
         # Not by the file's record: it has a name longer than the Files API reads (js-genai issue 1227).
         try:
             async for chunk in self._http.stream(
-                "download", f"download/{self._api}/{file.id}:download", params={"alt": "media"}
+                "download", f"download/{self._api}/{quote(file.id)}:download", params={"alt": "media"}
             ):
                 yield chunk
         except ProviderError as error:
             raise about_a_file(error) from None
 
     async def cancel(self, batch_id: str) -> BatchStatus:
-        await self._http.call("cancel", "POST", f"{self._api}/{batch_id}:cancel", json={})
+        await self._http.call("cancel", "POST", f"{self._api}/{quote(batch_id)}:cancel", json={})
         return await self.status(batch_id)
 
     async def delete_file(self, file_id: str) -> None:
         try:
-            await self._http.call("delete", "DELETE", f"{self._api}/{file_id}")
+            await self._http.call("delete", "DELETE", f"{self._api}/{quote(file_id)}")
         except ProviderError as error:
             if not isinstance(about_a_file(error), NotFoundError):
                 raise

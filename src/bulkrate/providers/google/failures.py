@@ -24,7 +24,7 @@ def read_error(status: int, body: Any) -> Said:
     (python-genai issue 1901, js-genai 1264): it is waited for, and no shard is cut on the strength of it.
     """
     error = _mapping(_mapping(body[0] if isinstance(body, list) and body else body).get("error"))
-    message = str(error.get("message") or "") or f"status {status}"
+    message = str(error.get("message") or (body if isinstance(body, str) else "") or "no reason given")
     given = error.get("details")
     details = [item for item in (given if isinstance(given, list) else []) if isinstance(item, Mapping)]
     return Said(

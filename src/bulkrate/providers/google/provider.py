@@ -21,8 +21,6 @@ ADDRESS = "GOOGLE_GEMINI_BASE_URL"
 # there only.
 VERSION, DEFAULT_VERSION = "GOOGLE_GENAI_API_VERSION", "v1beta"
 QUEUE = f"{ENV_PREFIX}QUEUED_TOKENS"
-# In the order of the SDK (google-genai 3.4.0): with both set, the first one counts.
-KEYS = ("GOOGLE_API_KEY", "GEMINI_API_KEY")
 
 
 class Google:
@@ -63,7 +61,7 @@ class Google:
     async def connect(
         self, model: str, *, kind: str = "chat", env: Mapping[str, str], state_dir: Path
     ) -> Connection:
-        key = key_of(env, *KEYS)
+        key = key_of(env, *self.traits(model).keys)
         http = Http(
             env.get(ADDRESS, "").strip() or DEFAULT_BASE_URL,
             headers={"x-goog-api-key": key},

@@ -14,10 +14,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from bulkrate.testing import answers
 from bulkrate.testing.blob import Blob
 from bulkrate.testing.dialects.google_lines import CHAT, EMBED, GoogleCodec, refusal, respond
 from bulkrate.testing.dialects.google_objects import (
+    NO_FILE,
     as_json,
     batch_id,
     error_response,
@@ -29,7 +29,7 @@ from bulkrate.testing.dialects.google_objects import (
 from bulkrate.testing.faults import Fate
 from bulkrate.testing.gates import Gates
 from bulkrate.testing.provider_state import ProviderState
-from bulkrate.testing.records import Batch, Limits, Phase, Reason, Refused, RowContext, StoredFile
+from bulkrate.testing.records import Batch, Limits, Phase, Reason, Refused, StoredFile
 from bulkrate.testing.sending import content_response
 
 # 2 GB a file; no count of requests is published. What a cancelled batch leaves behind is UNVERIFIED: nothing,
@@ -136,8 +136,7 @@ class _Api:
     def _stored(self, name: str) -> StoredFile:
         found = self._state.files.get(file_id(name))
         if found is None:
-            message = f"You do not have permission to access the File {name} or it may not exist."
-            raise Refused(Reason.TOLD, message, status=403)
+            raise Refused(Reason.TOLD, NO_FILE, status=403)
         return found
 
     async def file(self, request: Request) -> Response:
@@ -187,15 +186,8 @@ class _Api:
         reason = refusal(body, embedding=embedding)
         if reason is not None:
             return error_response(400, reason)
-        response, _ = respond(body, Fate.ANSWERED, self._single_context())
+        response, _ = respond(body, Fate.ANSWERED, self._state.writer.single())
         return as_json(response)
-
-    def _single_context(self) -> RowContext:
-        def answer(body: Any) -> answers.Answer:
-            given = self._state.answer(body)
-            return answers.Answer(given) if isinstance(given, str) else given
-
-        return RowContext("", "single", 0, 400, answer, self._state.count_tokens)
 
     def _create(self, model: str, method: str, body: dict[str, Any]) -> Response:
         batch = body.get("batch") or {}

@@ -27,6 +27,8 @@ QUOTA: Final = (
     "You exceeded your current quota, please check your plan and billing details. "
     "For more information on this error, head to: https://ai.google.dev/gemini-api/docs/rate-limits."
 )
+# A file that is not there is "forbidden": nobody is to learn which files exist.
+NO_FILE: Final = "You do not have permission to access the File or it may not exist."
 _STATES: Final = {
     Phase.VALIDATING: "PENDING",
     Phase.IN_PROGRESS: "RUNNING",
@@ -81,8 +83,9 @@ def operation(batch: Batch, output: StoredFile | None) -> dict[str, Any]:
     state = _STATES[batch.phase] if batch.word is None else batch.word.upper()
     if batch.phase is Phase.COMPLETED and batch.failed:
         state = "PARTIALLY_SUCCEEDED"
-    # Both spellings are met in the wild: here they take turns.
-    prefix = "BATCH_STATE_" if batch.asked % 2 == 0 else "JOB_STATE_"
+    # Both spellings are met in the wild: here they take turns, for the states that have both.
+    both = state in _STATES.values() and state != "CANCELLING"
+    prefix = "BATCH_STATE_" if both and batch.asked % 2 == 0 else "JOB_STATE_"
     results = {} if output is None else {"responsesFile": file_name(output)}
     counts = {
         "requestCount": batch.rows or batch.scan.rows,
@@ -143,6 +146,8 @@ def refused(error: Refused) -> Response:
     }
     status = error.status or statuses.get(error.reason, 400)
     message = error.message
+    if message.startswith("Cannot find file"):
+        status, message = 403, NO_FILE
     if error.code == "token_limit_exceeded":
         status = 429
     if status == 429:
