@@ -25,7 +25,7 @@ from bulkrate.core.request import (
 )
 from bulkrate.errors import JobError
 from bulkrate.providers.google.provider import provider
-from bulkrate.providers.google.wire import GoogleWire
+from bulkrate.providers.google.wire import GoogleWire, create_body, model_path
 from bulkrate.providers.provider import WIDEST_TAG, NeedsValues
 
 MODEL = "gemini-2.5-flash"
@@ -231,6 +231,20 @@ def test_embeddings_are_what_the_sdk_sends() -> None:
     theirs = batches._EmbeddingsBatchJobSource_to_mldev(client._api_client, source)
     (element,) = plain_json(theirs)["requests"]["requests"]
     assert wire.body(request) == element["request"]
+
+
+@pytest.mark.parametrize("kind", ["chat", "embed"])
+def test_create_is_what_the_sdk_sends(kind: str) -> None:
+    config = {"display_name": "bulkrate-x"}
+    if kind == "chat":
+        asked = types._CreateBatchJobParameters(model=MODEL, src="files/in", config=config)
+        theirs = plain_json(batches._CreateBatchJobParameters_to_mldev(client._api_client, asked))
+    else:
+        source = types.EmbeddingsBatchJobSource(file_name="files/in")
+        embed = types._CreateEmbeddingsBatchJobParameters(model=MODEL, src=source, config=config)
+        theirs = plain_json(batches._CreateEmbeddingsBatchJobParameters_to_mldev(client._api_client, embed))
+    assert theirs["batch"] == create_body("bulkrate-x", "files/in")["batch"]
+    assert theirs["Url"]["model"] == model_path(MODEL)
 
 
 def test_a_line_is_a_key_and_a_request() -> None:

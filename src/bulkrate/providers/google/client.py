@@ -22,7 +22,7 @@ from bulkrate.core.limits import Limits
 from bulkrate.errors import NotFoundError, OutcomeUnknown, ProviderError, RequestRefused, Unreachable
 from bulkrate.providers.google.batches import display_name, inlined, parse_batch
 from bulkrate.providers.google.failures import about_a_file, about_a_model
-from bulkrate.providers.google.wire import model_path
+from bulkrate.providers.google.wire import create_body, model_path
 from bulkrate.providers.http import Http
 from bulkrate.providers.provider import Answer, BatchStatus, ResultFile, Search, Submission
 
@@ -96,16 +96,12 @@ class GoogleConnection:
         return file_id
 
     async def create(self, submission: Submission) -> BatchStatus:
-        batch = {
-            "displayName": display_name(submission.tag),
-            "inputConfig": {"fileName": submission.file_id},
-        }
         try:
             operation = await self._http.json(
                 "create",
                 "POST",
                 f"{self._model}:{METHODS[self._kind]}",
-                json={"batch": batch},
+                json=create_body(display_name(submission.tag), submission.file_id),
                 timeout_s=self._limits.create_timeout_s,
             )
         except ProviderError as error:

@@ -43,6 +43,11 @@ def model_path(model: str) -> str:
     return model if model.startswith(("models/", "tunedModels/")) else f"models/{model}"
 
 
+def create_body(name: str, file_id: str | None) -> dict[str, object]:
+    """What a create call says: the batch's display name, and the file of its lines."""
+    return {"batch": {"displayName": name, "inputConfig": {"fileName": file_id}}}
+
+
 @dataclass(frozen=True, slots=True)
 class GoogleWire:
     """Implements `bulkrate.providers.provider.Wire`.
