@@ -27,3 +27,13 @@ class TestAnthropic(ProviderConformance):
             yield Counterpart(
                 {"ANTHROPIC_BASE_URL": server.base_url, "ANTHROPIC_API_KEY": server.api_key}, server
             )
+
+
+class TestGoogle(ProviderConformance):
+    model = "google/gemini-2.5-flash"
+
+    @contextmanager
+    def counterpart(self, faults: str, clock: FakeClock) -> Iterator[Counterpart]:
+        with MisbehavingProvider(faults, dialect="google", now=clock.now, window_s=172_800) as server:
+            env = {"GOOGLE_GEMINI_BASE_URL": server.base_url, "GEMINI_API_KEY": server.api_key}
+            yield Counterpart(env, server)

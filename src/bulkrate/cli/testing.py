@@ -41,6 +41,9 @@ WebhookSecret = Annotated[
     str | None,
     typer.Option("--webhook-secret", metavar="SECRET", help="Sign that with this, whsec_…; for tests only."),
 ]
+Dialect = Annotated[
+    str, typer.Option("--dialect", metavar="NAME", help="Whose API it speaks: openai or google.")
+]
 ListFaults = Annotated[bool, typer.Option("--list-faults", help="Print the faults and stop.")]
 
 
@@ -52,11 +55,12 @@ def serve(
     seed: Seed = 0,
     polls: Polls = 2,
     state: State = None,
+    dialect: Dialect = "openai",
     webhook: Webhook = None,
     webhook_secret: WebhookSecret = None,
     list_faults: ListFaults = False,
 ) -> int:
-    """Serve a provider on loopback that speaks OpenAI's Batch API and fails as it is told to.
+    """Serve a provider on loopback that speaks a vendor's Batch API and fails as it is told to.
 
     Prints one line of JSON with base_url, api_key and control_url, and runs until it is stopped.
     """
@@ -69,7 +73,14 @@ def serve(
     try:
         secret: dict[str, Any] = {"webhook_secret": webhook_secret} if webhook_secret else {}
         return serve_until_stopped(
-            fault or [], port=port, seed=seed, polls=polls, state=state, webhook=webhook, **secret
+            fault or [],
+            port=port,
+            seed=seed,
+            polls=polls,
+            state=state,
+            dialect=dialect,
+            webhook=webhook,
+            **secret,
         )
     except ImportError as error:
         raise ConfigError(

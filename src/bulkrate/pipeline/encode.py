@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import orjson
 
 from bulkrate.core.problem import Problem
-from bulkrate.core.request import Fingerprints, Request, canonical_bytes, fingerprint, split
-from bulkrate.providers.provider import Wire
+from bulkrate.core.request import Fingerprints, Pieces, Request, canonical_bytes, fingerprint, split
+from bulkrate.errors import JobError
+from bulkrate.providers.provider import NeedsValues, Wire
 
 
 @dataclass(slots=True)
@@ -37,7 +38,12 @@ class TemplateEncoder:
     def __init__(self, template: Any, wire: Wire, choice: Sequence[str]) -> None:
         self.choice = choice
         self._template = template
-        self._body = split(orjson.dumps(wire.body(template.request)))
+        self._wire = wire
+        self._body: Pieces | None
+        try:
+            self._body = split(orjson.dumps(wire.body(template.request)))
+        except NeedsValues:
+            self._body = None
         self._fingerprints = Fingerprints(split(canonical_bytes(template.request)))
 
     def encode(self, row: Mapping[str, Any]) -> Encoded | Problem:
@@ -45,11 +51,18 @@ class TemplateEncoder:
         if isinstance(values, Problem):
             return values
         strings = [orjson.dumps(value) for value in values]
+        body = self._made(values) if self._body is None else self._body.fill(strings)
+        if isinstance(body, Problem):
+            return body
         return Encoded(
-            body=self._body.fill(strings),
+            body=body,
             fingerprint=self._fingerprints.of(strings),
             texts=self._template.texts(values),
         )
+
+    def _made(self, values: list[str]) -> bytes | Problem:
+        cap = self._template.request.max_output_tokens
+        return _body(self._wire, replace(self._template.request_for(values), max_output_tokens=cap))
 
 
 class LineEncoder:
@@ -65,11 +78,21 @@ class LineEncoder:
         request = self._template.request_for_row(row)
         if isinstance(request, Problem):
             return request
+        body = _body(self._wire, request)
+        if isinstance(body, Problem):
+            return body
         return Encoded(
-            body=orjson.dumps(self._wire.body(request)),
+            body=body,
             fingerprint=fingerprint(request),
             texts=_texts(request),
         )
+
+
+def _body(wire: Wire, request: Request) -> bytes | Problem:
+    try:
+        return orjson.dumps(wire.body(request))
+    except JobError as error:
+        return Problem("not_carried", error.message)
 
 
 def _texts(request: Request) -> list[tuple[str, str]]:

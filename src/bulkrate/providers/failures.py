@@ -36,13 +36,16 @@ LONGEST_MESSAGE = 500
 class Said:
     """What an error answer says: the provider's code and message, and what only its dialect can tell.
 
-    `no_money` marks a refusal that no waiting cures; `queue` a token queue that is full.
+    `no_money` marks a refusal that no waiting cures, `bad_key` a key that is refused, whatever the status;
+    `queue` a token queue that is full; `retry_after_s` the wait that the body asks for, before the header's.
     """
 
     code: str
     message: str
     no_money: bool = False
     queue: QueueRefusal | None = None
+    bad_key: bool = False
+    retry_after_s: float | None = None
 
 
 def json_object(content: bytes) -> dict[str, Any]:
@@ -62,10 +65,10 @@ def refusal(
 ) -> ProviderError:
     """The error for an answer of status 4xx or 5xx to `call`; `secret` is kept out of its message."""
     code, text = said.code, _public(f"{call}: the provider answered {status}: {said.message}", secret)
-    retry_after_s = retry_after(headers)
+    retry_after_s = retry_after(headers) if said.retry_after_s is None else said.retry_after_s
     if status == 402 or said.no_money:
         return AuthError(text, code=code, hint="the account has no plan or credit for batches")
-    if status in (401, 403):
+    if status in (401, 403) or said.bad_key:
         return AuthError(text, code=code, hint="check the API key and what its project may do")
     if status == 404:
         return NotFoundError(text, code=code)

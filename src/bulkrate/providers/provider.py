@@ -171,11 +171,17 @@ class Answer:
     body: object
 
 
+class NeedsValues(Exception):
+    """A body cannot be made with a hole in the place of a text that the dialect takes apart, such as a
+    `data:` URL: it is made row by row."""
+
+
 class Wire(Protocol):
     """The pure half of a dialect."""
 
     def body(self, request: Request) -> dict[str, object]:
-        """The provider's JSON body of a request. Raises `JobError` naming a field it cannot carry."""
+        """The provider's JSON body of a request. Raises `JobError` naming a field it cannot carry, and
+        `NeedsValues` where it must see a text that is a hole."""
 
     def envelope(self, tag: Tag) -> tuple[bytes, bytes, bytes]:
         """What stands before the custom_id, between it and the body, and after the body of a line.

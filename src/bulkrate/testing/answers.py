@@ -108,6 +108,17 @@ def default_answer(body: Mapping[str, Any]) -> Answer:
     return Answer(f"answer {key:016x}")
 
 
+def vector(item: Any, size: int) -> list[float]:
+    """A unit vector that depends on the embedded item alone."""
+    material = orjson.dumps(item)
+    raw = [
+        int.from_bytes(blake2b(material, digest_size=4, salt=index.to_bytes(8)).digest()) / 2**31 - 1.0
+        for index in range(size)
+    ]
+    norm = sum(value * value for value in raw) ** 0.5 or 1.0
+    return [value / norm for value in raw]
+
+
 def broken(text: str) -> str:
     """A structured answer as a model spoils it: the end is cut off and talk follows."""
     return text[: max(1, len(text) // 2)] + " … I hope this helps!"

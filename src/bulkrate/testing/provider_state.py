@@ -8,13 +8,13 @@ what a request line and a result line look like is the dialect's ``Codec``.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from hashlib import blake2b
-from typing import Any, Final
+from typing import Final
 
 from bulkrate.testing import answers
-from bulkrate.testing.answers import Answer, Answerer, TokenCounter
+from bulkrate.testing.answers import Answerer, TokenCounter
 from bulkrate.testing.blob import Blob
 from bulkrate.testing.faults import CONTENT, UNKNOWN_WORDS, Fate, Fault, FaultPlan
 from bulkrate.testing.meter import Acceptance, Meter
@@ -68,8 +68,8 @@ class ProviderState:
         self.files: dict[str, StoredFile] = {}
         self.batches: dict[str, Batch] = {}
         self._now = now or (lambda: datetime.now(UTC))
-        self.count_tokens = count_tokens or answers.count_tokens
-        self._writer = ResultWriter(codec, answer or answers.default_answer, self.count_tokens)
+        self._count_tokens = count_tokens or answers.count_tokens
+        self.writer = ResultWriter(codec, answer or answers.default_answer, self._count_tokens)
         self._runnable = 0  # batches created so far that could run
         self._first_ordinal = 0  # of the batches under the present plan
         self.on_end: Callable[[Batch], None] = lambda batch: None
@@ -198,7 +198,7 @@ class ProviderState:
             endpoint=endpoint,
             limits=self.limits,
             models=self.models,
-            count_tokens=self.count_tokens,
+            count_tokens=self._count_tokens,
         )
 
     def listed(self, *, first_page: bool = True) -> list[Batch]:
@@ -325,7 +325,7 @@ class ProviderState:
         """Write the result files of the rows that were run, and end."""
         batch.rows = batch.scan.rows
         plan = FaultPlan() if batch.foreign else self.plan
-        found = self._writer.write(batch, plan, batch.ordinal - self._first_ordinal, unfinished, self.at())
+        found = self.writer.write(batch, plan, batch.ordinal - self._first_ordinal, unfinished, self.at())
         batch.done, batch.failed = found.done, found.failed
         batch.usage = found.usage if self.batch_fault("no_usage", batch) is None else None
         if not batch.foreign:
@@ -334,7 +334,7 @@ class ProviderState:
             self.meter.billed_cached_tokens += found.usage.cached_tokens
             self.meter.billed_output_tokens += found.usage.output_tokens
         order = self.plan.rng("order", batch.ordinal)
-        for lines, purpose in ((found.output, "output"), (found.errors, "error")):
+        for purpose, lines in found.files(self.limits, phase).items():
             if lines:
                 order.shuffle(lines)  # no provider promises an order
                 stored = self._store(Blob(lines), f"{batch.id}_{purpose}.jsonl", "batch_output", None)
@@ -366,10 +366,6 @@ class ProviderState:
             if queue.word("at") == "create":
                 raise Refused(Reason.INVALID, message, code="token_limit_exceeded")
             scan.errors.append(JobError("token_limit_exceeded", message))
-
-    def ask(self, body: Mapping[str, Any]) -> Answer:
-        """The answer to a request, as its row in a batch would get it."""
-        return self._writer.ask(body)
 
     # -- small parts -----------------------------------------------------------------------------------
 

@@ -63,11 +63,16 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one batch may hold."""
+    """What one batch may hold, and what it leaves behind.
+
+    ``one_file``: answers and errors come in one result file. ``lost_at``: ends after which there is none.
+    """
 
     max_requests: int
     max_file_bytes: int
     max_embedding_inputs: int | None = None
+    one_file: bool = False
+    lost_at: frozenset[Phase] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from bulkrate.testing.answers import Answer, Answerer, TokenCounter
 from bulkrate.testing.faults import Fate, Fault, FaultPlan
-from bulkrate.testing.records import Batch, Codec, RowContext, Usage, another
+from bulkrate.testing.records import Batch, Codec, Limits, Phase, RowContext, Usage, another
 
 _OUTPUT: Final = frozenset(
     {
@@ -34,6 +34,14 @@ class Results:
     billed: int = 0
     done: int = 0
     failed: int = 0
+
+    def files(self, limits: Limits, phase: Phase) -> dict[str, list[bytes]]:
+        """The lines of each file that a batch leaves which ends in ``phase``."""
+        if phase in limits.lost_at:
+            return {}
+        if limits.one_file:
+            return {"output": self.output + self.errors}
+        return {"output": self.output, "error": self.errors}
 
 
 @dataclass(slots=True)
@@ -95,6 +103,10 @@ class ResultWriter:
             results.usage.add(Usage(extra.count, 0, extra.count))
         return results
 
+    def single(self) -> RowContext:
+        """What an answer outside of any batch needs."""
+        return RowContext("", "req_single", 0, 400, self._ask, self._count_tokens)
+
     def _fates(self, batch: Batch, plan: FaultPlan, ordinal: int, unfinished: Fate) -> dict[int, Fate]:
         scan = batch.scan
         truncate = plan.named("truncate")
@@ -141,13 +153,12 @@ class ResultWriter:
             request_id=f"req_{tail}",
             at=at,
             refusal_status=status,
-            answer=self.ask,
+            answer=self._ask,
             count_tokens=self._count_tokens,
             show_usage=shown,
         )
 
-    def ask(self, body: Mapping[str, Any]) -> Answer:
-        """The answer to a request."""
+    def _ask(self, body: Mapping[str, Any]) -> Answer:
         given = self._answer(body)
         return Answer(given) if isinstance(given, str) else given
 
@@ -172,7 +183,7 @@ def _damaged(line: bytes, fate: Fate) -> bytes:
 
 def _spoilt(line: bytes) -> bytes:
     """Put two bytes that UTF-8 cannot have into the answer's text, or else in front of the end."""
-    for mark in (b'"content":"', b'"object":"'):
+    for mark in (b'"content":"', b'"text":"', b'"object":"'):
         place = line.rfind(mark)
         if place >= 0:
             place += len(mark)

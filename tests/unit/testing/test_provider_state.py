@@ -212,7 +212,7 @@ def test_free_text_is_not_broken() -> None:
     state = provider("bad_json=2", polls=1)
     batch = create(state, [line(1), line(2)])
     assert len(lines_of(state, state.poll(batch.id).output_file_id)) == 2
-    assert state._writer.broken == set()
+    assert state.writer.broken == set()
 
 
 def test_embeddings_are_unit_vectors_by_input() -> None:

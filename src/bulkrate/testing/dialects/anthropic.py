@@ -17,16 +17,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from bulkrate.testing.answers import Answer
 from bulkrate.testing.blob import Blob
 from bulkrate.testing.dialects.anthropic_lines import AnthropicCodec, as_asked, error_of, message_of, refusal
 from bulkrate.testing.faults import Fate
 from bulkrate.testing.gates import Gates
 from bulkrate.testing.provider_state import ProviderState
-from bulkrate.testing.records import Batch, Limits, Phase, Reason, Refused, RowContext
+from bulkrate.testing.records import Batch, Limits, Phase, Reason, Refused
 from bulkrate.testing.sending import content_response
 
-LIMITS: Final = Limits(max_requests=100_000, max_file_bytes=256_000_000)
+LIMITS: Final = Limits(max_requests=100_000, max_file_bytes=256_000_000, one_file=True)
 """Per create call, as published 2026-08."""
 
 ENDPOINT: Final = "/v1/messages"
@@ -69,7 +68,7 @@ class AnthropicDialect:
 class _Api:
     def __init__(self, state: ProviderState, gates: Gates, api_key: str) -> None:
         self._state, self._gates, self._api_key = state, gates, api_key
-        self._results: dict[str, tuple[Blob, Counter[str]]] = {}
+        self._counted: dict[str, Counter[str]] = {}
 
     def guarded(self, handler: _Handler) -> _Handler:
         """Check the key and the version, turn refusals into error bodies."""
@@ -96,11 +95,7 @@ class _Api:
         why = refusal(as_asked(params), self._state.models)
         if why is not None:
             raise Refused(Reason.INVALID, why)
-        context = RowContext("", "req_single", self._state.at(), 400, self._ask, self._state.count_tokens)
-        return _json(message_of(params, Fate.ANSWERED, context)[0])
-
-    def _ask(self, body: Mapping[str, Any]) -> Answer:
-        return self._state.ask(body)
+        return _json(message_of(params, Fate.ANSWERED, self._state.writer.single())[0])
 
     async def create(self, request: Request) -> Response:
         # The requests travel in this call: an upload that is cut is a create that is cut.
@@ -169,27 +164,24 @@ class _Api:
             batch = self._state.batch(request.path_params["id"])
             if not batch.ended:
                 raise Refused(Reason.NOT_FOUND, "The results are not available before processing has ended")
-            blob, _ = self._written(batch)
-            self._state.meter.downloads += 1
-            self._state.meter.downloaded_bytes += blob.size_bytes
+            blob = self._state.download(batch.output_file_id).blob if batch.output_file_id else Blob()
             return content_response(blob, self._state.content_faults(), request)
 
         return await self._gates.perform("download", request, effect)
 
-    def _written(self, batch: Batch) -> tuple[Blob, Counter[str]]:
-        """All lines of an ended batch in one stream, and how many there are of each type."""
-        if batch.id not in self._results:
-            files = [self._state.files[name] for name in (batch.output_file_id, batch.error_file_id) if name]
-            lines = [line + b"\n" for file in files for line in file.blob.lines()]
-            self._state.plan.rng("order", batch.ordinal).shuffle(lines)
-            self._results[batch.id] = (Blob(lines), Counter(map(_type_of, lines)))
-        return self._results[batch.id]
+    def _types(self, batch: Batch) -> Counter[str]:
+        """How many results of an ended batch there are of each type."""
+        if batch.id not in self._counted:
+            name = batch.output_file_id
+            lines = self._state.files[name].blob.lines() if name is not None else ()
+            self._counted[batch.id] = Counter(map(_type_of, lines))
+        return self._counted[batch.id]
 
     def _object(self, batch: Batch, base_url: object) -> dict[str, Any]:
         types = ("succeeded", "errored", "canceled", "expired")
         counts = {"processing": batch.scan.rows, **dict.fromkeys(types, 0)}
         if batch.ended:
-            _, found = self._written(batch)
+            found = self._types(batch)
             counts = {"processing": 0, **{name: found[name] for name in types}}
             # A row that no line tells of counts as done, all the same.
             counts["succeeded"] += batch.scan.rows - sum(counts.values())

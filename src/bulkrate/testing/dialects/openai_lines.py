@@ -8,7 +8,6 @@ UNVERIFIED: the row code ``batch_cancelled``, and what the service says to a bla
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from hashlib import blake2b
 from typing import Any, Final
 
 import orjson
@@ -256,7 +255,7 @@ def _embeddings(body: Mapping[str, Any], fate: Fate, context: RowContext) -> tup
     wanted = body.get("dimensions")
     size = wanted if isinstance(wanted, int) and wanted > 0 else _EMBEDDING_DIMENSIONS
     data = [
-        {"object": "embedding", "index": index, "embedding": _vector(item, size)}
+        {"object": "embedding", "index": index, "embedding": answers.vector(item, size)}
         for index, item in enumerate(inputs)
     ]
     return {
@@ -265,14 +264,3 @@ def _embeddings(body: Mapping[str, Any], fate: Fate, context: RowContext) -> tup
         "model": body["model"],
         "usage": {"prompt_tokens": prompt, "total_tokens": prompt},
     }, Usage(prompt, 0, 0)
-
-
-def _vector(item: Any, size: int) -> list[float]:
-    """A unit vector that depends on the input alone."""
-    material = orjson.dumps(item)
-    raw = [
-        int.from_bytes(blake2b(material, digest_size=4, salt=index.to_bytes(8)).digest()) / 2**31 - 1.0
-        for index in range(size)
-    ]
-    norm = sum(value * value for value in raw) ** 0.5 or 1.0
-    return [value / norm for value in raw]

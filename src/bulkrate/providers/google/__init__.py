@@ -1,0 +1,1 @@
+"""The Gemini API (an AI Studio key): file jobs of `batchGenerateContent`."""
