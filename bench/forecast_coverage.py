@@ -150,9 +150,9 @@ def table(trace: Trace, drawn: int, seen: Sequence[Sequence[Seen]]) -> Iterator[
     """The trace's results as Markdown."""
     jobs = len(seen)
     yield (
-        f"**{trace.name}**: {len(trace.inputs):,} rows, on average {statistics.fmean(trace.inputs):,.0f} tokens "
-        f"in and {statistics.fmean(trace.outputs):,.0f} out, the longest answer {max(trace.outputs):,}; "
-        f"cap {trace.cap:,}; {jobs:,} jobs, {drawn} rows drawn\n"
+        f"**{trace.name}**: {len(trace.inputs):,} rows, on average {statistics.fmean(trace.inputs):,.0f} "
+        f"tokens in and {statistics.fmean(trace.outputs):,.0f} out, the longest answer "
+        f"{max(trace.outputs):,}; cap {trace.cap:,}; {jobs:,} jobs, {drawn} rows drawn\n"
     )
     yield "| forecast | held | truth above it | half width (median) | upper end over truth (mean) |"
     yield "|---|---|---|---|---|"

@@ -18,6 +18,7 @@ from bulkrate.cli import (
     check,
     clean,
     doctor,
+    estimate,
     init,
     list_runs,
     providers,
@@ -51,6 +52,7 @@ app = typer.Typer(
 
 VERBS: dict[str, Callable[..., int]] = {
     "init": init.init,
+    "estimate": estimate.estimate,
     "check": check.check,
     "run": run.run,
     "submit": submit.submit,

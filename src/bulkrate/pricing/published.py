@@ -79,6 +79,13 @@ def listed_as(provider: str, model: str) -> str | None:
     return None if found is None else found.info.id
 
 
+def listed_models(provider: str) -> list[str]:
+    """The names of all models a provider sells; empty for one that is not listed."""
+    from genai_prices.data import providers
+
+    return [model.id for each in providers if each.id == provider.lower() for model in each.models]
+
+
 def _unmetered(provider: str, model: str, lane: str) -> Rate:
     zero = Decimal(0)
     return Rate(
