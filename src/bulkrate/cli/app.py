@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from bulkrate.cli import (
+    bill,
     cancel,
     check,
     clean,
@@ -62,6 +63,7 @@ VERBS: dict[str, Callable[..., int]] = {
     "status": status.status,
     "list": list_runs.list_runs,
     "results": results.results,
+    "bill": bill.bill,
     "retry": retry.retry,
     "recollect": recollect.recollect,
     "cancel": cancel.cancel,
