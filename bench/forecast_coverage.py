@@ -6,7 +6,7 @@ DATA is a folder with `azure-llm-trace/`, `mooncake-trace/` and `gsm8k/` in it, 
 (Azure's LLM inference traces of 2023, Mooncake's, OpenAI's grade-school-math with four models' solutions).
 
 A job is a stretch of a trace, in the order of the trace, from 1,000 rows to all of it long. What it costs
-is known, an output token being worth five of input. Rows are drawn from it once, and every way of forecasting
+is known, an output token being worth five of input. Two more traces are made up. Rows are drawn from it once, and every way of forecasting
 that draws at random gets the same ones. Prints a table for each trace, in Markdown.
 """
 
@@ -92,7 +92,17 @@ def traces(data: Path) -> list[Trace]:
     model = "175b_verification"
     outputs = counter.count_texts([line[model]["solution"] for line in lines])
     found.append(_trace("gsm8k solutions", list(zip(inputs, outputs, strict=True))))
-    return found
+    return found + [made_up(spread) for spread in (1.25, 1.75)]
+
+
+def made_up(spread: float) -> Trace:
+    """Answers that are log-normal with that spread: a long tail that no choice in the code was made by."""
+    chance = random.Random(f"made up {spread}")
+    rows = [
+        (chance.randrange(100, 2_000), min(round(chance.lognormvariate(4, spread)) + 1, 32_768))
+        for _ in range(10_000)
+    ]
+    return _trace(f"made up, log-normal {spread}", rows)
 
 
 def _trace(name: str, rows: Sequence[tuple[int, int]]) -> Trace:

@@ -150,6 +150,10 @@ def pairs(found: Statement) -> list[tuple[str, str]]:
         shown.append(
             ("unknown", f"{found.possibly_billed:,} requests that may have been billed, in no figure")
         )
+    shown += [
+        ("notes", f"{model}: no published {lane} rate, the live price stands in")
+        for model, lane in found.unpublished
+    ]
     for dated, source in found.prices:
         shown.append(("prices of", source if dated is None else f"{dated.isoformat()} ({source})"))
     return shown

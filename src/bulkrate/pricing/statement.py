@@ -78,6 +78,7 @@ class Statement:
     by: tuple[str, ...]
     groups: Mapping[tuple[str, ...], Sum]
     prices: tuple[tuple[date | None, str], ...]
+    unpublished: tuple[tuple[str, str], ...]  # (model, lane) at the live rate: that lane's has no price
     currency: str = CURRENCY
 
     @property
@@ -104,6 +105,7 @@ class Statement:
                 {"dated": None if dated is None else dated.isoformat(), "source": source}
                 for dated, source in self.prices
             ],
+            "unpublished": [{"model": model, "lane": lane} for model, lane in self.unpublished],
             "by": list(self.by),
             "groups": [
                 dict(zip(self.by, names, strict=True)) | each.to_json() for names, each in self.groups.items()
@@ -124,7 +126,7 @@ def statement(
     whole, sent_again = Sum(), Sum()
     wasted: dict[str, Sum] = {}
     groups: dict[tuple[str, ...], Sum] = {}
-    prices = set()
+    prices, unpublished = set(), set()
     for charge in found:
         names = tuple(DIMENSIONS[dimension](charge) for dimension in by)
         for each in (whole, groups.setdefault(names, Sum())):
@@ -135,6 +137,8 @@ def statement(
             sent_again.add(charge)
         if charge.cost is not None:
             prices.add((charge.prices_dated, charge.prices_source))
+            if not charge.published:
+                unpublished.add((charge.used.model, charge.used.lane))
     return Statement(
         runs=runs,
         accepted_rows=accepted_rows,
@@ -146,6 +150,7 @@ def statement(
         by=tuple(by),
         groups=dict(sorted(groups.items())),
         prices=tuple(sorted(prices, key=lambda each: (each[0] or date.min, each[1]))),
+        unpublished=tuple(sorted(unpublished)),
     )
 
 

@@ -67,6 +67,13 @@ def test_one_unknown_price_makes_the_sums_unknown_and_is_named() -> None:
     assert {(names[-2], names[-1]) for names in found.groups} == {("2026-11-30", "2026-11")}
 
 
+def test_a_lane_without_a_published_price_is_named() -> None:
+    lines = charges([_used(), _used(model="openai/gpt-4o-mini", lane="flex")])
+    found = statement(lines, by=["lane"], runs=1, accepted_rows=1, quoted=None, possibly_billed=0)
+    assert found.unpublished == (("openai/gpt-4o-mini", "flex"),)
+    assert found.groups["flex",].saving == 0
+
+
 def test_a_focus_row_needs_a_price() -> None:
     with pytest.raises(BulkrateError, match="no price is known for openai/foo") as caught:
         focus_rows(charges([_used(model="openai/foo")]))
