@@ -5,9 +5,9 @@
 DATA is a folder with `azure-llm-trace/`, `mooncake-trace/` and `gsm8k/` in it, as their publishers give them
 (Azure's LLM inference traces of 2023, Mooncake's, OpenAI's grade-school-math with four models' solutions).
 
-A job is a stretch of a trace, in the order of the trace, from 1,000 rows to all of it long. What it costs
-is known, an output token being worth five of input. Two more traces are made up. Rows are drawn from it once, and every way of forecasting
-that draws at random gets the same ones. Prints a table for each trace, in Markdown.
+A job is a stretch of a trace, in the trace's order, from 1,000 rows to all of it long. What it costs is
+known, an output token being worth five of input. Rows are drawn from it once, and every way that draws at
+random gets the same ones. Two more traces are made up. Prints a table for each trace, in Markdown.
 """
 
 from __future__ import annotations
