@@ -51,8 +51,7 @@ def hard_bound(values: Sequence[float], *, rows: int, cap: float, risk: float = 
 
 
 def _stakes(shares: Sequence[float], risk: float) -> list[float]:
-    """What to stake on each row, by the spread of the rows before it: the best for that many of that
-    spread."""
+    """What to stake on each row, by the spread of the rows before it: best for so many rows so spread."""
     stakes = []
     total, squares = 0.5, 0.25  # as if one row at the middle had been seen, with the widest spread
     for index, share in enumerate(shares):
