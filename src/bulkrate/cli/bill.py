@@ -63,7 +63,7 @@ def bill(  # noqa: PLR0917 - typer calls it by name
     if json:
         terminal.document(found.to_json())
         return 0
-    if run is not None:
+    if run is not None and runs:
         title = f"bill of run {runs[0].id} of {runs[0].job_name}"
     else:
         title = f"bill of {found.runs:,} run{'' if found.runs == 1 else 's'}"
