@@ -12,7 +12,7 @@ from bulkrate.cli.terminal import Terminal
 from bulkrate.errors import BulkrateError
 
 if TYPE_CHECKING:
-    from bulkrate.pricing.estimate import Estimate, LaneEstimate, Load
+    from bulkrate.pricing.estimate import Estimate, LaneEstimate, Workload
 
 Models = Annotated[
     list[str],
@@ -66,11 +66,11 @@ def estimate(  # noqa: PLR0917 - typer calls it by name
     from bulkrate.ledger.home import Home
     from bulkrate.pipeline.clock import SystemClock
     from bulkrate.pipeline.prices import find_prices
-    from bulkrate.pricing.estimate import Load
+    from bulkrate.pricing.estimate import Workload
 
     terminal: Terminal = context.obj
     _check(cached, every, growth)
-    load = Load(rows, input, output, cached, every, growth)  # type: ignore[arg-type] # checked above
+    load = Workload(rows, input, output, cached, every, growth)  # type: ignore[arg-type] # checked above
     prices = find_prices(Home.place(terminal.cwd, terminal.env), terminal.env)
     now = SystemClock().now()
     found = [_estimate(name, load, now, prices) for name in dict.fromkeys(model)]
@@ -106,7 +106,7 @@ def _check(cached: Decimal, every: str | None, growth: Decimal) -> None:
         raise typer.BadParameter("--growth: rows cannot shrink by more than 100%")
 
 
-def _estimate(model: str, load: Load, at: Any, prices: Any) -> Estimate:
+def _estimate(model: str, load: Workload, at: Any, prices: Any) -> Estimate:
     from bulkrate.pricing.estimate import estimate
 
     if "/" not in model:

@@ -26,7 +26,7 @@ _TIMES_A_MONTH: dict[str, Decimal] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class Workload:
     """So many rows of so many tokens each, once or `every` so often.
 
     `cached` is the share of the input that is read from a prompt cache, `growth` by how much the rows grow
@@ -69,7 +69,7 @@ class Estimate:
     """One model on every lane. A lane without a published price has the live one, `rate.published` false."""
 
     model: str
-    load: Load
+    load: Workload
     lanes: Mapping[str, LaneEstimate]
 
     @property
@@ -113,7 +113,7 @@ class Estimate:
         }
 
 
-def estimate(model: str, load: Load, at: datetime, prices: PriceList = PUBLISHED) -> Estimate | None:
+def estimate(model: str, load: Workload, at: datetime, prices: PriceList = PUBLISHED) -> Estimate | None:
     """The load's cost with a model ("provider/name") on every lane, or None when no price is known for it."""
     provider, _, name = model.partition("/")
     lanes = {}
