@@ -96,7 +96,7 @@ def traces(data: Path) -> list[Trace]:
 
 
 def made_up(spread: float) -> Trace:
-    """Answers that are log-normal with that spread: a long tail that no choice in the code was made by."""
+    """Answers that are log-normal with that spread: longer tails than the recorded traces have."""
     chance = random.Random(f"made up {spread}")
     rows = [
         (chance.randrange(100, 2_000), min(round(chance.lognormvariate(4, spread)) + 1, 32_768))
