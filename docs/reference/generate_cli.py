@@ -42,6 +42,7 @@ shown and a yes: typed, or `--yes`. Ctrl-C stops the waiting and says how to go 
 |---|---|
 | `BULKRATE_HOME` | the state directory, instead of `.bulkrate` in the current one |
 | `BULKRATE_LEDGER` | the ledger, instead of `ledger.sqlite` in the state directory: `postgresql://user@host/database`, or another file |
+| `BULKRATE_PRICES` | a [price file](prices.md) of your own, instead of `prices.toml` in the state directory or beside it |
 | `BULKRATE_LIMITS__<NAME>` | a limit of the provider that you know better, such as `BULKRATE_LIMITS__QUEUED_TOKENS=2000000` |
 | `BULKRATE_NO_PROGRESS` | no progress display |
 | `BULKRATE_DEBUG` | show where an error happened |

@@ -135,7 +135,7 @@ class Run:
         """What the reported usage costs, beside the live price."""
         from bulkrate.pipeline.report import bill_of
 
-        return bill_of(self._workspace.ledger, self._record())
+        return bill_of(self._workspace.ledger, self._record(), self._workspace.prices)
 
     @property
     def exit_code(self) -> int:
@@ -149,7 +149,7 @@ class Run:
         """The document of `bulkrate run --json`."""
         from bulkrate.pipeline.report import report
 
-        return report(self._workspace.ledger, self._record())
+        return report(self._workspace.ledger, self._record(), self._workspace.prices)
 
     def results(self) -> Results:
         """The rows joined to their answers, as an Arrow stream."""

@@ -14,10 +14,12 @@ from typing import Annotated
 import typer
 
 from bulkrate.cli import (
+    bill,
     cancel,
     check,
     clean,
     doctor,
+    estimate,
     init,
     list_runs,
     providers,
@@ -51,6 +53,7 @@ app = typer.Typer(
 
 VERBS: dict[str, Callable[..., int]] = {
     "init": init.init,
+    "estimate": estimate.estimate,
     "check": check.check,
     "run": run.run,
     "submit": submit.submit,
@@ -60,6 +63,7 @@ VERBS: dict[str, Callable[..., int]] = {
     "status": status.status,
     "list": list_runs.list_runs,
     "results": results.results,
+    "bill": bill.bill,
     "retry": retry.retry,
     "recollect": recollect.recollect,
     "cancel": cancel.cancel,

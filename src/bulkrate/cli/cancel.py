@@ -79,7 +79,7 @@ def stakes(workspace: Workspace, run: RunRecord) -> list[tuple[str, str]]:
     ]
     quote = workspace.quote(run)
     if quote is not None and not quote.free:
-        billed = bill_of(workspace.ledger, run).cost
+        billed = bill_of(workspace.ledger, run, workspace.prices).cost
         said = "not known" if billed is None else format_money(billed, quote.currency)
         if billed is not None and quote.prices_dated is not None:
             said += f" by the tokens reported, prices of {quote.prices_dated.isoformat()}"

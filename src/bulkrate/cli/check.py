@@ -28,15 +28,17 @@ def check(
     from bulkrate.cli.approving import show_quote
     from bulkrate.cli.choosing import job_of
     from bulkrate.cli.preparing import counting
+    from bulkrate.ledger.home import Home
     from bulkrate.pipeline.clock import SystemClock
     from bulkrate.pipeline.disk import TOKEN_BYTES, disk_use
     from bulkrate.pipeline.prepare import assemble_and_check, packer_for, quote_of, rejections
+    from bulkrate.pipeline.prices import find_prices
     from bulkrate.pipeline.run_folder import RunFolder
     from bulkrate.pipeline.setup import Setup
 
     terminal: Terminal = context.obj
     job = job_of(file, model=model)
-    setup = Setup(job, terminal.env)
+    setup = Setup(job, terminal.env, find_prices(Home.place(terminal.cwd, terminal.env), terminal.env))
     with tempfile.TemporaryDirectory(prefix="bulkrate-check-") as scratch:
         folder = RunFolder(Path(scratch))
         checked = assemble_and_check(setup, folder, on_progress=counting(terminal))

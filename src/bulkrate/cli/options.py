@@ -43,6 +43,18 @@ def money(text: str) -> Decimal:
         raise typer.BadParameter(f"{error.message}; {error.hint}") from None
 
 
+def share(text: str) -> Decimal:
+    """A share: `80%` or `0.8`."""
+    number, percent = (text[:-1], True) if text.endswith("%") else (text, False)
+    try:
+        value = Decimal(number.strip())
+    except ArithmeticError:
+        value = Decimal("NaN")
+    if not value.is_finite():
+        raise typer.BadParameter('must be a share such as "80%" or 0.8')
+    return value / 100 if percent else value
+
+
 File = Annotated[
     str,
     typer.Argument(metavar="FILE", help="A job file (*.bulk.yaml), or an OpenAI batch file (.jsonl)."),

@@ -39,6 +39,7 @@ def quote_pairs(quote: Quote, *, rejected: int = 0) -> list[tuple[str, str]]:
             batch = f"input alone {format_money(quote.input_only, quote.currency)}; no upper end is known"
         pairs += [
             ("batch price", batch),
+            *([("flex price", at_most(quote.flex_max))] if quote.lane == "flex" else []),
             ("live price", at_most(quote.live_max) + _saving(quote)),
             *([("sent", f"one by one on the {quote.lane} lane")] if quote.lane != "batch" else []),
             ("prices of", f"{quote.prices_dated.isoformat()} ({quote.prices_source})"),

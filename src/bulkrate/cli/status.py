@@ -38,7 +38,7 @@ def status(context: typer.Context, run: MaybeRun = None, json: options.Json = Fa
                     hint="`bulkrate run FILE` makes one",
                 )
             found = latest[0]
-        document = report(workspace.ledger, found)
+        document = report(workspace.ledger, found, workspace.prices)
         if json:
             terminal.document(document)
             return 0

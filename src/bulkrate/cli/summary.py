@@ -30,7 +30,7 @@ ADVICE = {
 def finish(terminal: Terminal, workspace: Workspace, run: RunRecord) -> int:
     """Tell how a run stands and, for --json, print its report; returns the exit code."""
     code = exit_code(workspace.ledger, run, workspace.setup(run).job.max_failed)
-    document = report(workspace.ledger, run)
+    document = report(workspace.ledger, run, workspace.prices)
     terminal.pairs(title_of(run), summary_pairs(workspace, run, document))
     for hint in next_steps(workspace, run, document):
         terminal.hint(hint)
@@ -101,7 +101,7 @@ def _cost(workspace: Workspace, run: RunRecord) -> list[tuple[str, str]]:
         return []
     if quote.free:
         return [("cost", "none: it runs on this machine")]
-    billed = bill_of(workspace.ledger, run)
+    billed = bill_of(workspace.ledger, run, workspace.prices)
     if not billed.lines and run.state is not RunState.FINISHED:
         return []  # nothing was reported yet
     if billed.cost is None:

@@ -33,8 +33,7 @@ class Home:
 
         It is made if need be, for this user only, and kept out of git. Raises ConfigError when that fails.
         """
-        chosen = (os.environ if env is None else env).get(VARIABLE)
-        root = (Path(chosen).expanduser() if chosen else (start or Path.cwd()) / FOLDER).absolute()
+        root = Home.place(start, env).root
         try:
             if not root.is_dir():
                 root.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -50,10 +49,21 @@ class Home:
             ) from None
         return cls(root)
 
+    @classmethod
+    def place(cls, start: Path | None = None, env: Mapping[str, str] | None = None) -> Home:
+        """Where `find` would find or make it; makes nothing."""
+        chosen = (os.environ if env is None else env).get(VARIABLE)
+        return cls((Path(chosen).expanduser() if chosen else (start or Path.cwd()) / FOLDER).absolute())
+
     @property
     def ledger_path(self) -> Path:
         """The SQLite ledger."""
         return self.root / "ledger.sqlite"
+
+    @property
+    def prices_path(self) -> Path:
+        """The user's own prices, if there are any."""
+        return self.root / "prices.toml"
 
     @property
     def server_dir(self) -> Path:

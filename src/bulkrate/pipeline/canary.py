@@ -77,5 +77,5 @@ def _commonest_reason(context: RunContext, sample: frozenset[int]) -> str:
 def _cost(context: RunContext) -> str:
     run = context.ledger.run(context.run)
     assert run is not None
-    billed = bill_of(context.ledger, run)
+    billed = bill_of(context.ledger, run, context.prices)
     return "its price is not known" if billed.cost is None else f"it cost {billed.cost:f} {billed.currency}"

@@ -24,6 +24,7 @@ from bulkrate.pipeline.clock import Clock
 from bulkrate.pipeline.hints import Heard
 from bulkrate.pipeline.packer import Packer
 from bulkrate.pipeline.run_folder import Partitions, RunFolder
+from bulkrate.pricing import PUBLISHED, PriceList
 from bulkrate.providers.provider import BatchStatus, Connection, Wire
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class RunContext:
     rescue: Lane | None = None
     deadline_at: datetime | None = None
     max_cost: Decimal | None = None
+    prices: PriceList = PUBLISHED
     canary: CanarySpec | None = None
     on_in_doubt: str = "wait"
     canary_passed: bool = False

@@ -117,6 +117,7 @@ def quote_of(setup: Setup, folder: RunFolder, checked: Checked, at: datetime) ->
         longest_input_tokens=longest,
         notes=_notes(setup),
         lane=setup.job.lane.use,
+        prices=setup.prices,
     )
 
 

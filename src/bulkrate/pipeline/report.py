@@ -14,7 +14,7 @@ from bulkrate.core.usage import NONE, Usage
 from bulkrate.core.vector import RowState
 from bulkrate.ledger.ledger import Ledger
 from bulkrate.ledger.records import RunRecord
-from bulkrate.pricing import Bill, bill
+from bulkrate.pricing import PUBLISHED, Bill, PriceList, bill
 
 # States of a shard that the provider does not have, or is not known to.
 NOT_YET = frozenset(
@@ -30,7 +30,7 @@ NOT_YET = frozenset(
 )
 
 
-def report(ledger: Ledger, run: RunRecord) -> dict[str, Any]:
+def report(ledger: Ledger, run: RunRecord, prices: PriceList = PUBLISHED) -> dict[str, Any]:
     """The run as one JSON-able document. Reads the vectors only when rows have failed or were rejected."""
     balance = ledger.balance(run.id)
     shards = ledger.shards(run.id)
@@ -76,7 +76,7 @@ def report(ledger: Ledger, run: RunRecord) -> dict[str, Any]:
         "failures": failures,
         "source": {"changed": delivery.get("source_changed", 0), "added": delivery.get("added", 0)},
         "quote": None if run.quote_json is None else orjson.loads(run.quote_json),
-        "bill": bill_of(ledger, run).to_json(),
+        "bill": bill_of(ledger, run, prices).to_json(),
         "sink": run.sink if run.state is RunState.FINISHED else None,
     }
 
@@ -117,14 +117,14 @@ def delivery_of(ledger: Ledger, run: RunRecord) -> dict[str, int]:
     return found
 
 
-def bill_of(ledger: Ledger, run: RunRecord) -> Bill:
+def bill_of(ledger: Ledger, run: RunRecord, prices: PriceList = PUBLISHED) -> Bill:
     """What the run's reported usage costs, at the rates of the day it was approved."""
     records = [
         (f"{run.provider}/{record.model or run.model}", record.usage, record.requests, record.lane)
         for record in ledger.usage(run.id)
         if record.usage
     ]
-    return bill(records, run.approved_at or run.created_at)
+    return bill(records, run.approved_at or run.created_at, prices)
 
 
 def in_flight(ledger: Ledger, run: str) -> int:

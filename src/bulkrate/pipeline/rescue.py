@@ -56,7 +56,7 @@ def _affordable(context: RunContext, left: int) -> bool:
     name = f"{context.provider}/{context.model}"
     shards = context.ledger.shards(context.run)
     used = [(name, r.usage, r.requests, r.lane) for r in context.ledger.usage(context.run)]
-    spent = bill(used, now).cost
+    spent = bill(used, now, context.prices).cost
     open_requests = sum(shard.requests for shard in shards if shard.state not in SHARD_TABLE.final)
     answered = _quote(context, shards, max(open_requests - left, 0)).batch_max
     rescue = _quote(context, shards, left).live_max
@@ -77,4 +77,5 @@ def _quote(context: RunContext, shards: list[ShardRecord], rows: int) -> Quote:
         input_source="the share of rows left",
         max_output_tokens=context.base_cap,
         at=context.clock.now(),
+        prices=context.prices,
     )

@@ -17,6 +17,7 @@ from bulkrate.jobs.spec import Job
 from bulkrate.jobs.template import LineTemplate, RowTemplate
 from bulkrate.pipeline.encode import Encoder, LineEncoder, TemplateEncoder
 from bulkrate.pipeline.partition import Checks
+from bulkrate.pricing import PUBLISHED, PriceList
 from bulkrate.providers.provider import WIDEST_TAG, Provider, Wire
 from bulkrate.providers.registry import get_provider
 from bulkrate.tokens import TokenCounter, counter_for
@@ -30,6 +31,7 @@ class Setup:
 
     job: Job
     env: Mapping[str, str]
+    prices: PriceList = PUBLISHED
 
     @cached_property
     def provider(self) -> Provider:
@@ -151,6 +153,8 @@ class Setup:
         return {"job": job, "base": str(self.job.base)}
 
     @classmethod
-    def from_document(cls, document: Mapping[str, Any], env: Mapping[str, str]) -> Setup:
+    def from_document(
+        cls, document: Mapping[str, Any], env: Mapping[str, str], prices: PriceList = PUBLISHED
+    ) -> Setup:
         """A run's setup from what the ledger kept."""
-        return cls(Job.model_validate({**document["job"], "base": document["base"]}), env)
+        return cls(Job.model_validate({**document["job"], "base": document["base"]}), env, prices)

@@ -9,6 +9,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +33,13 @@ from bulkrate.pipeline.drive import drive
 from bulkrate.pipeline.hints import Bell
 from bulkrate.pipeline.join import Delivery
 from bulkrate.pipeline.prepare import assemble_run, begin_run, choose_run, packer_for
+from bulkrate.pipeline.prices import find_prices
 from bulkrate.pipeline.recollect import recollect_run
 from bulkrate.pipeline.run_folder import Partitions, RunFolder
 from bulkrate.pipeline.setup import Setup
 from bulkrate.pipeline.strays import end_strays
 from bulkrate.pipeline.tick import OnError, tick, work
-from bulkrate.pricing import Quote, check_max_cost
+from bulkrate.pricing import PriceList, Quote, check_max_cost
 
 # What may change while a run goes on: where the answers go and how long to wait, never what is asked.
 _REDIRECTS = ("sink", "lane", "max_failed", "attempts", "on_rejected")
@@ -57,6 +59,11 @@ class Workspace:
         self.clock = clock or SystemClock()
         self.ledger = Ledger.open(env.get(LEDGER) or home.ledger_path)
 
+    @cached_property
+    def prices(self) -> PriceList:
+        """The prices to quote and bill by. Raises ConfigError for a wrong `prices.toml`."""
+        return find_prices(self.home, self.env)
+
     def close(self) -> None:
         """Let go of the ledger."""
         self.ledger.close()
@@ -67,7 +74,7 @@ class Workspace:
         self, job: Job, *, fresh: bool = False, on_progress: Callable[[int], None] = lambda rows: None
     ) -> RunRecord:
         """The run that running `job` now means: an unfinished one, or a new one, assembled and quoted."""
-        setup = Setup(job, self.env)
+        setup = Setup(job, self.env, self.prices)
         snapshot = setup.source.snapshot()
         nonce = secrets.token_hex(8) if fresh else ""
         run = choose_run(self.ledger, setup, snapshot, nonce=nonce)
@@ -132,7 +139,7 @@ class Workspace:
 
     def setup(self, run: RunRecord) -> Setup:
         """A run's own setup: the job as it was when the run began."""
-        return Setup.from_document(orjson.loads(run.job_json), self.env)
+        return Setup.from_document(orjson.loads(run.job_json), self.env, self.prices)
 
     # -- running -----------------------------------------------------------------------------------------
 
@@ -270,6 +277,7 @@ class Workspace:
             rescue=None if lane.rescue == "none" else Lane(lane.rescue),
             deadline_at=deadline_at,
             max_cost=self._max_cost(run.id),
+            prices=self.prices,
             canary=setup.job.canary,
             on_in_doubt=lane.on_in_doubt,
             on_change=on_change,

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from bulkrate.pricing.bills import Bill, BillLine, bill
 from bulkrate.pricing.money import format_money, parse_money
+from bulkrate.pricing.price_list import PUBLISHED, PriceList, rate
 from bulkrate.pricing.quote import Quote, check_max_cost, make_quote
-from bulkrate.pricing.rates import Rate, Step, price, rate
+from bulkrate.pricing.rates import Rate, Step, price
 
 __all__ = [
+    "PUBLISHED",
     "Bill",
     "BillLine",
+    "PriceList",
     "Quote",
     "Rate",
     "Step",

@@ -1,4 +1,4 @@
-"""The bill: what the reported usage costs at the batch rate, beside what it would have cost live."""
+"""The bill: what the reported usage costs on the lanes it travelled, beside what it would have cost live."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 
 from bulkrate.core.usage import NONE, Usage
 from bulkrate.pricing.money import CURRENCY
-from bulkrate.pricing.rates import Rate, price, rate
+from bulkrate.pricing.price_list import PUBLISHED, PriceList
+from bulkrate.pricing.rates import LANES, Rate, price
 
 # (model as "provider/model", usage) of one request, (model, usage, requests) of that many together, or the
 # same with the lane they travelled on; without one it is the batch lane.
@@ -21,7 +22,7 @@ Record = tuple[str, Usage] | tuple[str, Usage, int] | tuple[str, Usage, int, str
 class BillLine:
     """One model's part: its cost on the lanes it travelled, and what all of it would have cost on each.
 
-    None: no price is known for it. Flex is billed at the batch rate (OpenAI's guide, 2026).
+    None: no price is known for it.
     """
 
     model: str
@@ -90,8 +91,7 @@ class Bill:
 
 @dataclass(slots=True)
 class _Running:
-    batch_rate: Rate | None
-    live_rate: Rate | None
+    rates: dict[str, Rate]  # by lane; empty: no price is known
     requests: int = 0
     usage: Usage = NONE
     cost: Decimal = Decimal(0)
@@ -99,7 +99,7 @@ class _Running:
     live: Decimal = Decimal(0)
 
 
-def bill(records: Iterable[Record], at: datetime) -> Bill:
+def bill(records: Iterable[Record], at: datetime, prices: PriceList = PUBLISHED) -> Bill:
     """Price usage by model, at the rates in force at that time.
 
     A record of many requests must say how many: long-context prices go by the length of one
@@ -113,17 +113,14 @@ def bill(records: Iterable[Record], at: datetime) -> Bill:
         line = running.get(model)
         if line is None:
             provider, _, name = model.partition("/")
-            line = running[model] = _Running(
-                rate(provider, name, "batch", at), rate(provider, name, "live", at)
-            )
+            found = {each: prices.rate(provider, name, each, at) for each in LANES}
+            line = running[model] = _Running({each: known for each, known in found.items() if known})
         line.requests += requests
         line.usage += usage
-        if line.batch_rate is not None and line.live_rate is not None:
-            batch = price(line.batch_rate, usage, requests=requests)
-            live = price(line.live_rate, usage, requests=requests)
-            line.batch += batch
-            line.live += live
-            line.cost += live if lane == "live" else batch
+        if line.rates:
+            line.batch += price(line.rates["batch"], usage, requests=requests)
+            line.live += price(line.rates["live"], usage, requests=requests)
+            line.cost += price(line.rates[lane], usage, requests=requests)
 
     lines = tuple(_line(model, running[model]) for model in sorted(running))
     return Bill(
@@ -136,7 +133,7 @@ def bill(records: Iterable[Record], at: datetime) -> Bill:
 
 
 def _line(model: str, line: _Running) -> BillLine:
-    known = line.batch_rate
+    known = line.rates.get("batch")
     return BillLine(
         model=model,
         requests=line.requests,

@@ -13,22 +13,23 @@ from bulkrate.errors import Refused
 from bulkrate.pricing.bills import bill
 from bulkrate.pricing.ceiling import Load, ceiling
 from bulkrate.pricing.money import format_money, parse_money
-from bulkrate.pricing.rates import UNMETERED, Rate, price, rate
+from bulkrate.pricing.price_list import PUBLISHED, PriceList
+from bulkrate.pricing.rates import Rate, price
 
 __all__ = ["InputMethod", "Quote", "bill", "check_max_cost", "make_quote", "parse_money"]
 
 InputMethod = Literal["exact", "estimate"]
 
-_MONEY_FIELDS = frozenset({"batch_max", "live_max", "input_only"})
+_MONEY_FIELDS = frozenset({"batch_max", "flex_max", "live_max", "input_only"})
 
 
 @dataclass(frozen=True, slots=True)
 class Quote:
     """What the rows still to send may cost.
 
-    `batch_max` and `live_max` are ceilings for sending every row once: the input as counted, and every answer
-    as long as its cap (reasoning is output, so the cap bounds it too). `input_only` is the other end: the
-    input at the plain rate and empty answers. None means unknown, never zero.
+    `batch_max`, `flex_max` and `live_max` are ceilings for sending every row once: the input as counted, and
+    every answer as long as its cap (reasoning is output, so the cap bounds it too). `input_only` is the other
+    end: the input at the plain batch rate and empty answers. None means unknown, never zero.
     """
 
     provider: str
@@ -49,11 +50,13 @@ class Quote:
     free: bool
     notes: tuple[str, ...] = ()
     lane: str = "batch"
+    flex_max: Decimal | None = None
+    published_flex_rate: bool = False
 
     @property
     def cost_max(self) -> Decimal | None:
-        """The ceiling on the lane the rows will travel; flex is billed at the batch rate."""
-        return self.live_max if self.lane == "live" else self.batch_max
+        """The ceiling on the lane the rows will travel."""
+        return {"batch": self.batch_max, "flex": self.flex_max, "live": self.live_max}[self.lane]
 
     @property
     def saving_max(self) -> Decimal | None:
@@ -83,7 +86,7 @@ class Quote:
             field.name: document[field.name] for field in fields(cls) if field.name in document
         }
         for name in _MONEY_FIELDS:
-            if known[name] is not None:
+            if known.get(name) is not None:
                 known[name] = Decimal(known[name])
         if known["prices_dated"] is not None:
             known["prices_dated"] = date.fromisoformat(known["prices_dated"])
@@ -106,6 +109,7 @@ def make_quote(
     longest_input_tokens: int | None = None,
     cache_writes: bool | None = None,
     lane: str = "batch",
+    prices: PriceList = PUBLISHED,
 ) -> Quote:
     """Quote `rows` rows of `input_tokens` in all, with answers capped at `max_output_tokens` each.
 
@@ -118,9 +122,10 @@ def make_quote(
     if max_output_tokens is not None:
         output_tokens_max = rows * max_output_tokens
     said = list(notes)
-    free = provider in UNMETERED
-    batch = rate(provider, model, "batch", at)
-    live = rate(provider, model, "live", at)
+    batch = prices.rate(provider, model, "batch", at)
+    flex = prices.rate(provider, model, "flex", at)
+    live = prices.rate(provider, model, "live", at)
+    free = batch is not None and not batch.metered
     longest = input_tokens if longest_input_tokens is None else min(longest_input_tokens, input_tokens)
     load = Load(rows, input_tokens, longest, output_tokens_max, cache_writes)
 
@@ -130,6 +135,8 @@ def make_quote(
         said.append(f"price unknown for {provider}/{model}")
     else:
         said += _price_notes(batch, load)
+        if lane == "flex" and flex is not None and not flex.published:
+            said.append("no published flex rate: the live price stands in")
     if not free and output_tokens_max is None and (batch is None or batch.output_mtok is not None):
         said.append("no cap on output: the ceiling is unknown")
     if not free and input_method == "estimate":
@@ -154,6 +161,8 @@ def make_quote(
         free=free,
         notes=tuple(dict.fromkeys(said)),
         lane=lane,
+        flex_max=ceiling(flex, load),
+        published_flex_rate=flex is not None and flex.published,
     )
 
 

@@ -56,6 +56,8 @@ def test_a_quote_as_a_document() -> None:
             "free": False,
             "notes": ["images are not counted"],
             "lane": "batch",
+            "flex_max": "0.14375",
+            "published_flex_rate": True,
         }
     )
 
