@@ -1,32 +1,50 @@
 """The HTTP calls; nothing else.
 
-The requests travel in the create call, so there is no file to delete behind a create in doubt; and a batch
-has no name and no metadata: whose it is, only the ids in its results tell, once it has ended.
+The requests travel in the create call, so there is no file to delete behind a create in doubt. Whose a batch
+is, only the ids in its results tell, and those come when it has ended.
 """
 
 from __future__ import annotations
 
 import io
-import json
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote
 
 from bulkrate.core.lanes import Lane
 from bulkrate.core.limits import Limits
-from bulkrate.errors import OutcomeUnknown, Undecided, Unreachable
-from bulkrate.providers.anthropic.wire import parse_batch, tag_in
+from bulkrate.errors import (
+    ConfigError,
+    NotFoundError,
+    OutcomeUnknown,
+    QuotaError,
+    RequestRefused,
+    Undecided,
+    Unreachable,
+)
+from bulkrate.providers.anthropic.batches import parse_batch, tags_in
+from bulkrate.providers.anthropic.failures import read_error
 from bulkrate.providers.failures import ANSWER, ROW_FAULTS, json_object
-from bulkrate.providers.http import Http
+from bulkrate.providers.http import CHUNK_BYTES, Http, checked_key, key_of
 from bulkrate.providers.provider import Answer, BatchStatus, ResultFile, Search, Submission, Tag
 
-BATCHES = "v1/messages/batches"
-PAGE = 100
-CHUNK_BYTES = 1 << 16
-_BEFORE, _BETWEEN, _AFTER = b'{"requests":[', b",", b"]}"
+if TYPE_CHECKING:
+    import httpx2
+
+DEFAULT_BASE_URL = "https://api.anthropic.com"
+VERSION = "2026-10-21"  # as SDK 2.12.0 sends it; it knows no `temperature` any more, whatever the model
+MESSAGES, BATCHES = "v1/messages", "v1/messages/batches"
+PAGE = 1_000
+# The results of a batch are looked at this far for an id of ours.
+HEAD_BYTES = 1 << 16
+
+TOO_LARGE = ("413", "request_too_large")
+
+_JSON = {"Content-Type": "application/json"}
+_OPEN, _CLOSE = b'{"requests":[', b"]}"
 
 
 class AnthropicConnection:
@@ -35,50 +53,62 @@ class AnthropicConnection:
     def __init__(self, http: Http, *, limits: Limits) -> None:
         self._http = http
         self._limits = limits
+        self._owners: dict[str, list[Tag]] = {}  # of ended batches, whose results do not change
 
     async def upload(self, name: str, content: BinaryIO) -> None:
-        """Nothing to do: `create` carries the requests."""
+        """Nothing to send: `create` carries the requests."""
 
     async def create(self, submission: Submission) -> BatchStatus:
         with submission.open() as lines:
-            # Each line ends in a newline, which becomes a comma; the last one goes.
-            size_bytes = len(_BEFORE) + lines.seek(0, io.SEEK_END) - len(_BETWEEN) + len(_AFTER)
+            # The newline of each line becomes a comma, the last one goes.
+            size_bytes = len(_OPEN) + lines.seek(0, io.SEEK_END) - 1 + len(_CLOSE)
             lines.seek(0)
-            fields = await self._http.json(
-                "create",
-                "POST",
-                BATCHES,
-                content=_as_array(lines),
-                headers={"Content-Type": "application/json", "Content-Length": str(size_bytes)},
-                timeout_s=self._limits.create_timeout_s,
-            )
+            try:
+                fields = await self._http.json(
+                    "create",
+                    "POST",
+                    BATCHES,
+                    content=_as_array(lines),
+                    headers={**_JSON, "Content-Length": str(size_bytes)},
+                    timeout_s=self._limits.create_timeout_s,
+                )
+            except RequestRefused as error:
+                if error.code in TOO_LARGE:
+                    raise _too_large(error, size_bytes) from error
+                raise
+            except QuotaError as error:
+                if error.retry_after_s is None:
+                    # A rate limit names a wait; without one it is, as documented, the month's spend limit.
+                    # Both are waited for, and the run's events keep the word.
+                    error.code = "perhaps_spend_limit"
+                raise
         return _batch(fields)
 
     async def answer(self, body: bytes, lane: Lane) -> Answer:
         raw = await self._http.call(
             ANSWER,
             "POST",
-            "v1/messages",
+            MESSAGES,
             content=body,
-            headers={"Content-Type": "application/json"},
+            headers=_JSON,
             timeout_s=self._limits.answer_timeout_s,
             answers=ROW_FAULTS,
         )
         return Answer(raw.status_code, json_object(raw.content))
 
     async def find(self, search: Search) -> BatchStatus | None:
-        running = None
+        running: BatchStatus | None = None
         async for status in self._newest_first(search.since):
             if status.id in search.known or status.total not in (None, search.requests):
                 continue
             if status.end is None:
                 running = status
             elif search.tag in await self._tags(status):
-                return status
+                return replace(status, tag=search.tag)
         if running is not None:
             raise Undecided(
-                f"batch {running.id} has as many requests as the one in doubt; its end will tell whose it is",
-                hint="this is waited for; lane.on_in_doubt: resend does not wait, and may pay twice",
+                f"batch {running.id} is as large as the one in doubt; its end will tell whose it is",
+                hint="`lane.on_in_doubt: resend` would not wait, and perhaps pay twice",
             )
         return None
 
@@ -94,58 +124,65 @@ class AnthropicConnection:
             found += [replace(status, tag=tag) for tag in ours[:1]]
         return found
 
-    async def _tags(self, status: BatchStatus) -> set[Tag]:
-        """Whose an ended batch is, by the ids at the beginning of its results: empty if none are of our form.
+    async def _tags(self, status: BatchStatus) -> list[Tag]:
+        """Whose an ended batch is: the tags at the beginning of its results.
 
-        More than one id is looked at, so that a stray line does not decide.
+        Raises `Unreachable` when those cannot be read. An archived batch is nobody's: there is nothing left
+        in it to adopt.
         """
-        if not status.results or status.total is None:
-            return set()
+        if status.id not in self._owners and status.results and status.total is not None:
+            try:
+                head = await self._head(status.results[0])
+            except NotFoundError as error:
+                # Reads lag: "no such results" of a batch that has ended says nothing.
+                raise Unreachable(error.message, code=error.code) from error
+            self._owners[status.id] = tags_in(head, status.total)
+        return self._owners.get(status.id, [])
+
+    async def _head(self, file: ResultFile) -> bytes:
         head = b""
-        async with aclosing(self.download(status.results[0])) as chunks:
+        async with aclosing(self.download(file)) as chunks:
             async for chunk in chunks:
                 head += chunk
-                if len(head) >= CHUNK_BYTES and b"\n" in head:
+                if len(head) >= HEAD_BYTES:
                     break
-        ids = [_custom_id(line) for line in head.split(b"\n") if line.strip()]
-        if head.strip() and not any(ids):
-            raise Unreachable(f"list: the results of batch {status.id} cannot be read")
-        tags = (tag_in(custom_id, status.total) for custom_id in ids if custom_id)
-        return {tag for tag in tags if tag is not None}
+        return head
 
     async def _newest_first(self, since: datetime) -> AsyncIterator[BatchStatus]:
-        """The workspace's batches created since then, a page at a time (SDK 2.12.0)."""
+        """The workspace's batches back to `since`, a page at a time; no filter is known (SDK 2.12.0)."""
         after: str | None = None
+        seen: set[str] = set()
         while True:
             params = {"limit": PAGE} if after is None else {"limit": PAGE, "after_id": after}
             page = await self._http.json("list", "GET", BATCHES, params=params)
-            entries = page.get("data")
-            if not isinstance(entries, list):
-                raise Unreachable("list: the provider's answer is not a list of batches")
-            batches = [parse_batch(fields) for fields in entries if isinstance(fields, dict)]
+            batches, more = _listed(page)
             for status in batches:
                 if status.created_at is None or status.created_at >= since:
                     yield status
-            past = batches and batches[-1].created_at is not None and batches[-1].created_at < since
-            if page.get("has_more") is not True or not batches or past:
+            if not more or not batches or _older(batches[-1], since):
                 return
-            if batches[-1].id == after:
-                raise Unreachable("list: the provider repeats the same page, so absence cannot be told")
             after = batches[-1].id
+            if after in seen:
+                raise Unreachable("list: the provider repeats the same page, so absence cannot be told")
+            seen.update(status.id for status in batches)
 
     async def status(self, batch_id: str) -> BatchStatus:
-        return _batch(await self._http.json("retrieve", "GET", f"{BATCHES}/{quote(batch_id)}"))
+        return _batch(await self._http.json("retrieve", "GET", _path(batch_id)))
 
     async def download(self, file: ResultFile) -> AsyncGenerator[bytes, None]:
-        async with aclosing(self._http.stream("download", f"{BATCHES}/{quote(file.id)}/results")) as chunks:
+        async with aclosing(self._http.stream("download", f"{_path(file.id)}/results")) as chunks:
             async for chunk in chunks:
                 yield chunk
 
     async def cancel(self, batch_id: str) -> BatchStatus:
-        return _batch(await self._http.json("cancel", "POST", f"{BATCHES}/{quote(batch_id)}/cancel"))
+        return _batch(await self._http.json("cancel", "POST", f"{_path(batch_id)}/cancel"))
 
     async def delete_file(self, file_id: str) -> None:
-        """Nothing to do: there are no files."""
+        """Delete an ended batch, which is all there is to delete; one that is gone already is no error."""
+        try:
+            await self._http.call("delete", "DELETE", _path(file_id))
+        except NotFoundError:
+            return
 
     async def aclose(self) -> None:
         await self._http.aclose()
@@ -153,14 +190,26 @@ class AnthropicConnection:
 
 async def _as_array(lines: BinaryIO) -> AsyncIterator[bytes]:
     """JSON lines as the array of a create call, a piece at a time."""
-    yield _BEFORE
-    rest = b""
+    yield _OPEN
+    held = b""  # a newline that may be the last one
     while chunk := lines.read(CHUNK_BYTES):
-        # The newline at the end of what was read may be the last one: it waits.
-        chunk = rest + chunk
-        whole, rest = (chunk[:-1], b"\n") if chunk.endswith(b"\n") else (chunk, b"")
-        yield whole.replace(b"\n", _BETWEEN)
-    yield _AFTER
+        chunk = held + chunk
+        held = chunk[-1:] if chunk.endswith(b"\n") else b""
+        yield chunk[: len(chunk) - len(held)].replace(b"\n", b",")
+    yield _CLOSE
+
+
+def _too_large(error: RequestRefused, size_bytes: int) -> RequestRefused:
+    """The edge in front of the service, or a proxy, knows no better than "too large"."""
+    return RequestRefused(
+        f"{error.message} (the call had {size_bytes:,} bytes)",
+        code="request_too_large",
+        hint="set BULKRATE_LIMITS__FILE_BYTES to what is let through",
+    )
+
+
+def _path(batch_id: str) -> str:
+    return f"{BATCHES}/{quote(batch_id, safe='')}"
 
 
 def _batch(fields: dict[str, Any]) -> BatchStatus:
@@ -170,9 +219,47 @@ def _batch(fields: dict[str, Any]) -> BatchStatus:
     return status
 
 
-def _custom_id(line: bytes) -> str | None:
-    try:
-        custom_id = json.loads(line)["custom_id"]
-    except (ValueError, RecursionError, KeyError, TypeError):
-        return None
-    return custom_id if isinstance(custom_id, str) else None
+def _listed(page: dict[str, Any]) -> tuple[list[BatchStatus], bool]:
+    """The batches of a page, and whether there are more. An answer that is no page says nothing, least of
+    all that there is no batch."""
+    entries, more = page.get("data"), page.get("has_more")
+    if not isinstance(entries, list) or not isinstance(more, bool):
+        raise Unreachable("list: the provider's answer is not a list of batches")
+    found = [parse_batch(fields) for fields in entries if isinstance(fields, dict)]
+    return [status for status in found if status.id], more
+
+
+def _older(status: BatchStatus, since: datetime) -> bool:
+    """Whether all that follows is older than `since`, too: the most recent batches are listed first."""
+    return status.created_at is not None and status.created_at < since
+
+
+def open_http(env: Mapping[str, str], *, transport: httpx2.AsyncBaseTransport | None = None) -> Http:
+    """The way to the service, by the variables that the SDK (2.12.0) reads: the key before the token, both
+    sent as a bearer. Raises `ConfigError` for what cannot be."""
+    if env.get("ANTHROPIC_API_KEY") or not env.get("ANTHROPIC_AUTH_TOKEN"):
+        secret = key_of(env, "ANTHROPIC_API_KEY")
+    else:
+        secret = checked_key(env["ANTHROPIC_AUTH_TOKEN"], "ANTHROPIC_AUTH_TOKEN")
+    return Http(
+        env.get("ANTHROPIC_BASE_URL", "").strip() or DEFAULT_BASE_URL,
+        headers={
+            "anthropic-version": VERSION,
+            "Authorization": f"Bearer {secret}",
+            **_custom_headers(env.get("ANTHROPIC_CUSTOM_HEADERS", "")),
+        },
+        secret=secret,
+        address_variable="ANTHROPIC_BASE_URL",
+        read_error=read_error,
+        transport=transport,
+    )
+
+
+def _custom_headers(text: str) -> dict[str, str]:
+    """`Name: value`, one a line: a workspace or a beta header, say."""
+    if not text.isascii():
+        raise ConfigError(
+            "ANTHROPIC_CUSTOM_HEADERS holds characters that no header has", hint="use ASCII only"
+        )
+    pairs = (line.partition(":") for line in text.split("\n"))
+    return {name.strip(): value.strip() for name, colon, value in pairs if colon and name.strip()}

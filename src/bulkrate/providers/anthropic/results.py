@@ -1,57 +1,89 @@
 """One line of results into an outcome. Never raises: a line that cannot be read is the row's problem.
 
-A line was paid for: what can be kept of a damaged one is kept. Requests that errored, were canceled or have
-expired are not billed (guide, 2026-08).
+A result is of one of four types; those that errored, were canceled or have expired are not billed (guide,
+2026-08). An answer was paid for: whatever can be kept of a damaged one is kept.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
-from bulkrate.core.identity import CUSTOM_ID_LENGTH
 from bulkrate.core.outcome import ErrorClass, Outcome
 from bulkrate.core.usage import Usage
+from bulkrate.providers.anthropic.batches import plain_id
 from bulkrate.providers.provider import Decoded
 
-# Types of errors (SDK 2.12.0). Messages may change and are not looked at.
+# Types of errors (SDK 2.12.0, `shared/error_object.py`); their messages may change and are not read. Money or
+# rights that are missing are the account's fault: nothing was billed, and the next create call will say so
+# loudly, while a row that is given up for them would have to be found again.
 _BY_TYPE = {
     "invalid_request_error": ErrorClass.BAD_REQUEST,
-    "request_too_large": ErrorClass.TOO_LONG,
-    "authentication_error": ErrorClass.BAD_REQUEST,
-    "permission_error": ErrorClass.BAD_REQUEST,
-    "billing_error": ErrorClass.BAD_REQUEST,
+    "request_too_large": ErrorClass.BAD_REQUEST,
     "not_found_error": ErrorClass.BAD_REQUEST,
+    "permission_error": ErrorClass.BAD_REQUEST,
+    "authentication_error": ErrorClass.TRANSIENT,
+    "billing_error": ErrorClass.TRANSIENT,
+    "rate_limit_error": ErrorClass.TRANSIENT,
+    "timeout_error": ErrorClass.TRANSIENT,
+    "api_error": ErrorClass.TRANSIENT,
+    "overloaded_error": ErrorClass.TRANSIENT,
 }
 _UNRUN = {
-    "expired": Outcome(ErrorClass.EXPIRED, "the batch expired before this request had its turn"),
-    "canceled": Outcome(ErrorClass.CANCELLED, "the batch was cancelled before this request had its turn"),
+    "expired": Outcome(ErrorClass.EXPIRED, "the batch expired before this row's turn"),
+    "canceled": Outcome(ErrorClass.CANCELLED, "the batch was cancelled before this row's turn"),
 }
+
+# What no answer can have used: a count beyond is an error of its writer. Sums must fit into 64 bits.
+MOST_TOKENS = 10**12
+_BOM = b"\xef\xbb\xbf"
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def decode_line(line: bytes, *, label: str | None = None) -> Decoded | None:
-    """Read one line of results, or of single answers; None when not even its custom_id can be read.
+    """Read one line of results or of single answers; None when not even its custom_id can be read.
 
-    `label` names the JSON property that wraps a choice's answer; it is unwrapped here.
+    `label` names the property that wraps a choice's answer; it is unwrapped here.
     """
     damaged = False
     try:
-        parsed = orjson.loads(line)
+        fields = orjson.loads(line)
     except orjson.JSONDecodeError:
-        damaged = not _is_utf8(line)
-        try:
-            parsed = json.loads(line.decode("utf-8", "replace"))
-        except (ValueError, RecursionError):
-            return None
-    if not isinstance(parsed, dict) or not isinstance(parsed.get("custom_id"), str):
+        line = line.removeprefix(_BOM)
+        fields, damaged = _lenient(line), not _is_utf8(line)
+    custom_id = fields.get("custom_id") if isinstance(fields, dict) else None
+    if not isinstance(custom_id, str):
         return None
-    outcome = _outcome(parsed, label)
+    outcome = _outcome(fields, label)
     if damaged and outcome.succeeded:
-        outcome = _failed(ErrorClass.TRANSIENT, "the result line is not valid UTF-8", outcome)
-    return Decoded(parsed["custom_id"][:CUSTOM_ID_LENGTH], outcome)
+        # The way damaged it: nobody knows what else is wrong with the answer. Its cost is known.
+        outcome = Outcome(
+            ErrorClass.TRANSIENT,
+            "the result line is not valid UTF-8",
+            outcome.text,
+            outcome.finish_reason,
+            outcome.model,
+            outcome.usage,
+        )
+    return Decoded(plain_id(custom_id), outcome)
+
+
+def _lenient(line: bytes) -> Any:
+    """What Python's reader makes of it: NaN as null, half characters as U+FFFD, None for what is no JSON."""
+    try:
+        value = json.loads(line.decode("utf-8", "replace"), parse_int=_integer, parse_constant=lambda _: None)
+        return orjson.loads(_SURROGATE.sub("\ufffd", json.dumps(value, ensure_ascii=False)))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _integer(digits: str) -> int | float:
+    return int(digits) if len(digits) <= 18 else float(digits)
 
 
 def _is_utf8(line: bytes) -> bool:
@@ -72,9 +104,9 @@ def _outcome(line: Mapping[str, Any], label: str | None) -> Outcome:
     if kind == "errored":
         # The error sits inside an error.
         outer = _mapping(result.get("error"))
-        return _error(_mapping(outer.get("error")) or outer, None)
-    known = _UNRUN.get(kind) if isinstance(kind, str) else None
-    return known or Outcome(ErrorClass.TRANSIENT, f"the result is of no known type: {str(kind)[:40]}")
+        return _failure(_mapping(outer.get("error")) or outer, None)
+    unrun = _UNRUN.get(kind) if isinstance(kind, str) else None
+    return unrun or Outcome(ErrorClass.TRANSIENT, "the result has no type that is known")
 
 
 def _single(line: Mapping[str, Any], label: str | None) -> Outcome:
@@ -84,68 +116,106 @@ def _single(line: Mapping[str, Any], label: str | None) -> Outcome:
     if isinstance(status, int) and 200 <= status <= 299:
         return _answer(body, label)
     error = _mapping(body.get("error")) or _mapping(line.get("error"))
-    return _error(error, status if isinstance(status, int) else None)
+    return _failure(error, status if isinstance(status, int) else None)
 
 
-def _error(error: Mapping[str, Any], status: int | None) -> Outcome:
-    kind = str(error.get("type") or error.get("code") or "")
-    said = ": ".join(part for part in (kind, str(error.get("message") or "")) if part)
-    said = f"{status} {said}" if status is not None else said
-    return Outcome(_BY_TYPE.get(kind, ErrorClass.TRANSIENT), said.strip() or "the provider gave no reason")
+def _failure(error: Mapping[str, Any], status: int | None) -> Outcome:
+    kind = _text(error.get("type")) or _text(error.get("code")) or ""
+    known = _BY_TYPE.get(kind)
+    if known is None:
+        lasting = status is not None and 400 <= status <= 499 and status not in (408, 409, 429)
+        known = ErrorClass.BAD_REQUEST if lasting else ErrorClass.TRANSIENT
+    said = ": ".join(part for part in (kind, _text(error.get("message"))) if part)
+    if status is not None:
+        said = f"{status} {said}".rstrip()
+    return Outcome(known, said or "the provider gave no reason")
+
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """What an answer's blocks say: its texts in a row, and the calls of tools it makes."""
+
+    text: str | None
+    calls: list[Any]
 
 
 def _answer(message: Mapping[str, Any], label: str | None) -> Outcome:
-    blocks = message.get("content")
-    blocks = [block for block in blocks if isinstance(block, dict)] if isinstance(blocks, list) else []
-    texts = [block["text"] for block in blocks if isinstance(block.get("text"), str)]
-    text = "".join(texts) if texts else None
-    calls = [block for block in blocks if block.get("type") == "tool_use"]
-    if not text and calls:
-        text = orjson.dumps(calls).decode()
+    content = _content(message.get("content"))
+    text = content.text
+    if not text and content.calls:
+        text = orjson.dumps(content.calls).decode()
     if text is not None and label is not None:
-        text = _unwrap(text, label)
-    reason = message.get("stop_reason")
-    model = message.get("model")
-    error, why = _verdict(reason, text)
+        text = _unwrapped(text, label)
+    error, reason = _verdict(message, text)
     return Outcome(
         error,
-        why,
+        reason,
         text,
-        reason if isinstance(reason, str) else None,
-        model if isinstance(model, str) else None,
+        _text(message.get("stop_reason")),
+        _text(message.get("model")),
         _usage(_mapping(message.get("usage"))),
     )
 
 
-def _verdict(reason: Any, text: str | None) -> tuple[ErrorClass | None, str | None]:
-    match reason:
+def _content(blocks: Any) -> _Content:
+    texts: list[str] = []
+    calls: list[Any] = []
+    for block in blocks if isinstance(blocks, list) else ():
+        if not isinstance(block, Mapping):
+            continue
+        if block.get("type") == "text" and isinstance(block.get("text"), str):
+            texts.append(block["text"])
+        elif block.get("type") == "tool_use":
+            calls.append(block)
+    return _Content("".join(texts) if texts else None, calls)
+
+
+def _verdict(message: Mapping[str, Any], text: str | None) -> tuple[ErrorClass | None, str | None]:
+    match message.get("stop_reason"):
         case "refusal":
-            return ErrorClass.REFUSED, "the model refused"
+            return ErrorClass.REFUSED, _refusal(_mapping(message.get("stop_details")))
         case "max_tokens":
             return ErrorClass.TRUNCATED, "the answer hit the output cap"
         case "model_context_window_exceeded":
-            return ErrorClass.TOO_LONG, "prompt and answer together are over the context window"
+            return ErrorClass.TOO_LONG, "prompt and answer together fill the model's context window"
         case "pause_turn":
-            # A loop of server tools that is not at its end: no answer, and asking again may end otherwise.
+            # A loop of the provider's own tools that was stopped half-way. There is text, but no answer yet,
+            # and it is billed. Once more may end; three times, as for a passing failure, would be three
+            # loops paid for; a larger cap changes nothing.
             return ErrorClass.INVALID_OUTPUT, "the model paused its turn before it had an answer"
     if text is None:
-        return ErrorClass.INVALID_OUTPUT, "the answer has no content"
+        # Nothing at all, not even a model's name: seen of a gateway (2026). Nothing was answered.
+        empty = not message.get("content") and not message.get("stop_reason")
+        error = ErrorClass.TRANSIENT if empty else ErrorClass.INVALID_OUTPUT
+        return error, "the answer has no content"
     return None, None
 
 
+def _refusal(details: Mapping[str, Any]) -> str:
+    why = [_text(details.get(name)) for name in ("category", "explanation")]
+    return ": ".join(["the model refused", *(part for part in why if part)])
+
+
 def _usage(usage: Mapping[str, Any]) -> Usage:
-    """`input_tokens` are those that no cache was asked for: the prompt is the sum of three."""
-    read, written = _count(usage, "cache_read_input_tokens"), _count(usage, "cache_creation_input_tokens")
+    """`input_tokens` are only those that no cache had a part in: the prompt is the sum of three."""
+    read, written = _tokens(usage, "cache_read_input_tokens"), _tokens(usage, "cache_creation_input_tokens")
     return Usage(
-        input_tokens=_count(usage, "input_tokens") + read + written,
-        output_tokens=_count(usage, "output_tokens"),
+        input_tokens=_tokens(usage, "input_tokens") + read + written,
+        output_tokens=_tokens(usage, "output_tokens"),
         cached_tokens=read,
         cache_write_tokens=written,
-        reasoning_tokens=_count(_mapping(usage.get("output_tokens_details")), "thinking_tokens"),
+        reasoning_tokens=_tokens(_mapping(usage.get("output_tokens_details")), "thinking_tokens"),
     )
 
 
-def _unwrap(text: str, label: str) -> str:
+def _tokens(usage: Mapping[str, Any], name: str) -> int:
+    count = usage.get(name)
+    if not isinstance(count, int) or isinstance(count, bool):
+        return 0
+    return count if 0 <= count <= MOST_TOKENS else 0
+
+
+def _unwrapped(text: str, label: str) -> str:
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError:
@@ -154,16 +224,9 @@ def _unwrap(text: str, label: str) -> str:
     return inner if isinstance(inner, str) else text
 
 
-def _failed(error: ErrorClass, message: str, outcome: Outcome) -> Outcome:
-    return Outcome(error, message, outcome.text, outcome.finish_reason, outcome.model, outcome.usage)
-
-
 def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _count(fields: Mapping[str, Any], name: str) -> int:
-    value = fields.get(name)
-    if not isinstance(value, int) or isinstance(value, bool):
-        return 0
-    return value if 0 <= value < 1 << 53 else 0
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None

@@ -1,25 +1,21 @@
 """Anthropic's JSON, both ways. Pure: no I/O, no SDK.
 
-Shapes: anthropic SDK 2.12.0 and the guides at platform.claude.com (copies of 2026-08).
+Shapes: anthropic SDK 2.12.0 and the guides at platform.claude.com (copies of 2026).
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from itertools import takewhile
 from typing import Any
 
 import orjson
 
-from bulkrate.core.identity import CUSTOM_ID_LENGTH, base36
 from bulkrate.core.json_value import plain
-from bulkrate.core.reconcile import BatchEnd
 from bulkrate.core.request import (
     Choice,
     DocumentPart,
-    FreeText,
     ImagePart,
     JsonSchema,
     Message,
@@ -31,57 +27,109 @@ from bulkrate.core.request import (
     Tool,
 )
 from bulkrate.errors import JobError
+from bulkrate.providers.anthropic.batches import suffix_of
 from bulkrate.providers.anthropic.results import decode_line
-from bulkrate.providers.provider import BatchStatus, Decoded, ResultFile, Slice, Tag
+from bulkrate.providers.anthropic.schema import checked_by_us, narrowed
+from bulkrate.providers.provider import Decoded, Tag
 
-# The property that carries a label: there is no choice but by schema.
+# The property that carries a label: a choice is a schema with one enum.
 LABEL = "label"
-EFFORTS = frozenset({"low", "medium", "high", "xhigh", "max"})
 
-# Behind the 20 characters of a custom_id: the shard's digest, and for a slice its shard and first request.
-# 62 characters in all, of the 64 that are allowed; `_` stands for what is not there.
-_WHOLE = "_" * 8
-_SUFFIX = re.compile(r"-([0-9a-f]{32})-(?:_{8}|([0-9a-z]{4})([0-9a-z]{4}))")
+EFFORTS = ("low", "medium", "high", "xhigh", "max")
+NO_REASONING = "none"
+# Least tokens that manual thinking may be given (SDK 2.12.0): a cap below leaves no room for an answer.
+LEAST_THINKING = 1_024
+# Gone since API version 2026-10-21: sent at any value, they are refused.
+SAMPLING = ("temperature", "top_p")
+
+# What a label's wrapper `{"label": "…"}` and the end of the turn take, in tokens.
+_WRAPPER, _BARE = 16, 4
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """How a model differs from others, from the dated facts."""
+
+    thinks: bool = False  # unless told not to
+    adaptive: bool = False  # thinks when asked to
+
+    @classmethod
+    def of(cls, model: str, models: Mapping[str, Any]) -> Family:
+        """The family of a model by the prefixes of the facts file."""
+        return cls(*(model.startswith(tuple(models[name])) for name in ("reasoning", "adaptive")))
 
 
 @dataclass(frozen=True, slots=True)
 class AnthropicWire:
     """Implements `bulkrate.providers.provider.Wire`."""
 
+    family: Family = Family()
+
     def body(self, request: Request) -> dict[str, object]:
         if request.kind != "chat":
-            raise JobError("Anthropic has no embeddings", hint="choose another provider for this job")
-        if request.max_output_tokens is None:
-            raise JobError(
-                "Anthropic wants a cap on every answer",
-                hint="set request.max_output_tokens, 1024 for instance",
-            )
-        system = [block for m in request.messages if m.role == "system" for block in _blocks(m)]
+            raise JobError("Anthropic has no embeddings", hint="name another provider's model for this job")
+        system, messages = _turns(request.messages)
         body = plain(
             {
                 "model": request.model,
-                "max_tokens": request.max_output_tokens,
-                "system": _one_text(system) or None,
-                "messages": [_message(m) for m in request.messages if m.role != "system"],
+                "max_tokens": self._cap(request),
+                "system": _content(system),
+                "messages": messages,
                 "tools": [_tool(tool) for tool in request.tools] or None,
-                "temperature": request.temperature,
-                "top_p": request.top_p,
-                "stop_sequences": list(request.stop) or None,
-                "output_config": plain(
-                    {"effort": _effort(request.reasoning), "format": _format(request.output)}
-                )
+                "thinking": self._thinking(request),
+                "output_config": plain({"effort": _effort(request), "format": _format(request.output)})
                 or None,
+                "stop_sequences": list(request.stop) or None,
             }
         )
         body.update(request.extra)
         return body
 
+    def _cap(self, request: Request) -> int:
+        cap = request.max_output_tokens
+        if cap is None:
+            why = ", and this model thinks before it answers" if self.family.thinks else ""
+            raise JobError(
+                f"Anthropic wants a cap on the answer's length{why}",
+                hint="set `request.max_output_tokens`, 4096 for instance",
+            )
+        if cap <= LEAST_THINKING and self._asked_to_think(request):
+            raise JobError(
+                f"a cap of {cap} output tokens leaves no room for thinking",
+                hint="raise `request.max_output_tokens`: thinking counts towards it",
+            )
+        return cap
+
+    def _asked_to_think(self, request: Request) -> bool:
+        asked = request.extra.get("thinking", self._thinking(request))
+        if isinstance(asked, Mapping):
+            return asked.get("type") != "disabled"
+        return request.reasoning is not None and self.family.thinks
+
+    def _thinking(self, request: Request) -> dict[str, object] | None:
+        if request.reasoning is None:
+            return None
+        if request.reasoning == NO_REASONING:
+            return {"type": "disabled"}
+        return {"type": "adaptive"} if self.family.adaptive else None
+
     def dropped(self, request: Request) -> tuple[str, ...]:
-        return () if request.seed is None else ("seed: Anthropic has none",)
+        gone = []
+        if request.seed is not None:
+            gone.append("seed: Anthropic has none")
+        given = [name for name in SAMPLING if getattr(request, name) is not None]
+        gone += [f"{name}: Anthropic takes none any more" for name in given]
+        if any(isinstance(part, ImagePart) and part.detail for part in _parts(request)):
+            gone.append("detail of an image: Anthropic has none")
+        if isinstance(request.output, JsonSchema):
+            gone += [
+                f"{rule} of the schema: not enforced, checked when the answer is here"
+                for rule in checked_by_us(request.output.schema)
+            ]
+        return tuple(gone)
 
     def envelope(self, tag: Tag) -> tuple[bytes, bytes, bytes]:
-        cut = _WHOLE if tag.slice is None else base36(tag.slice.of, 4) + base36(tag.slice.first, 4)
-        return b'{"custom_id":"', f'-{tag.digest}-{cut}","params":'.encode(), b"}\n"
+        return b'{"custom_id":"', suffix_of(tag) + b'","params":', b"}\n"
 
     def with_cap(self, body: bytes, max_output_tokens: int) -> bytes:
         return orjson.dumps({**orjson.loads(body), "max_tokens": max_output_tokens})
@@ -90,33 +138,73 @@ class AnthropicWire:
         return decode_line(line, label=LABEL if isinstance(output, Choice) else None)
 
     def derived_cap(self, model: str, output: Output, answer_tokens: int | None) -> int | None:
-        if answer_tokens is None:
+        if answer_tokens is None or self.family.thinks:
             return None
-        # Room for the wrapper around a label, doubled: a truncated answer costs a whole resend.
-        return 2 * answer_tokens + (16 if isinstance(output, Choice) else 4)
+        # Doubled: a cap is a fence against runaways, and a truncated answer costs a whole resend.
+        return 2 * answer_tokens + (_WRAPPER if isinstance(output, Choice) else _BARE)
 
 
-def _effort(reasoning: str | None) -> str | None:
-    if reasoning is not None and reasoning not in EFFORTS:
-        known = ", ".join(sorted(EFFORTS))
-        raise JobError(f"Anthropic has no reasoning effort {reasoning!r}", hint=f"it has {known}")
-    return reasoning
+def _turns(messages: tuple[Message, ...]) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
+    """The blocks of the system prompt, and the conversation.
+
+    A system message in the middle stays where it is (SDK 2.12.0; models before Opus 4.8 refuse it).
+    """
+    leading = list(takewhile(lambda message: message.role == "system", messages))
+    system = [block for message in leading for block in _blocks(message)]
+    return system, [
+        {"role": message.role, "content": _content(_blocks(message)) or ""}
+        for message in messages[len(leading) :]
+    ]
 
 
-def _format(output: Output) -> dict[str, object] | None:
-    match output:
-        case Choice(labels=labels):
-            schema: Mapping[str, Any] = {
-                "type": "object",
-                "properties": {LABEL: {"type": "string", "enum": list(labels)}},
-                "required": [LABEL],
-                "additionalProperties": False,
-            }
-        case JsonSchema(schema=given):
-            schema = given
-        case FreeText():
-            return None
-    return {"type": "json_schema", "schema": dict(schema)}
+def _blocks(message: Message) -> list[dict[str, object]]:
+    if message.role not in ("system", "user", "assistant"):
+        raise JobError(
+            f"Anthropic has no role `{message.role}`",
+            hint="results of tools are content blocks of a user's turn there",
+        )
+    if message.extra:
+        raise JobError(f"Anthropic's messages have no `{next(iter(message.extra))}`", hint="leave it out")
+    if isinstance(message.content, str):
+        return [{"type": "text", "text": message.content}]
+    if message.role == "assistant" and any(isinstance(part, DocumentPart) for part in message.content or ()):
+        raise JobError("Anthropic takes documents in a user's turn only", hint="move it there")
+    return [_part(part) for part in message.content or ()]
+
+
+def _content(blocks: list[dict[str, object]]) -> object:
+    """Blocks as content: one text as a string, which is what it most often is; nothing as None."""
+    if len(blocks) == 1 and blocks[0].keys() == {"type", "text"}:
+        return blocks[0]["text"]
+    return blocks or None
+
+
+def _parts(request: Request) -> list[Part]:
+    contents = [message.content for message in request.messages]
+    return [part for content in contents if isinstance(content, tuple) for part in content]
+
+
+def _part(part: Part) -> dict[str, object]:
+    match part:
+        case TextPart(text=text):
+            return {"type": "text", "text": text}
+        case ImagePart(url=url):
+            return {"type": "image", "source": _source(url, "image")}
+        case DocumentPart(url=url, name=name):
+            return plain({"type": "document", "source": _source(url, "document"), "title": name})
+        case OpaquePart(value=value):
+            return dict(value)
+
+
+def _source(url: str, what: str) -> dict[str, object]:
+    """An address, which the service fetches, or a `data:` URL taken apart."""
+    if not url.startswith("data:"):
+        return {"type": "url", "url": url}
+    head, comma, data = url.removeprefix("data:").partition(",")
+    media_type, *parameters = head.split(";")
+    if not comma or "base64" not in parameters or not media_type:
+        raise JobError(f"the data: URL of an {what} names no media type, or is not in base64")
+    return {"type": "base64", "media_type": media_type, "data": data}
 
 
 def _tool(tool: Tool) -> dict[str, object]:
@@ -130,94 +218,29 @@ def _tool(tool: Tool) -> dict[str, object]:
     )
 
 
-def _message(message: Message) -> dict[str, object]:
-    if message.role not in ("user", "assistant"):
-        raise JobError(f"Anthropic has no role {message.role!r}", hint="user, assistant or system")
-    return {"role": message.role, "content": _one_text(_blocks(message)), **message.extra}
-
-
-def _blocks(message: Message) -> list[dict[str, object]]:
-    if isinstance(message.content, str):
-        return [{"type": "text", "text": message.content}]
-    return [_part(part) for part in message.content or ()]
-
-
-def _one_text(blocks: list[dict[str, object]]) -> object:
-    """One text as a string, which is what it most often is; else the blocks."""
-    if len(blocks) == 1 and blocks[0].keys() == {"type", "text"}:
-        return blocks[0]["text"]
-    return blocks
-
-
-def _part(part: Part) -> dict[str, object]:
-    match part:
-        case TextPart(text=text):
-            return {"type": "text", "text": text}
-        case ImagePart(url=url):
-            return {"type": "image", "source": _source(url)}
-        case DocumentPart(url=url, name=name):
-            return plain({"type": "document", "source": _source(url), "title": name})
-        case OpaquePart(value=value):
-            return dict(value)
-
-
-def _source(url: str) -> dict[str, object]:
-    """An address is fetched by the service; a `data:` URL is taken apart (if it is the same for all rows)."""
-    head, comma, data = url.partition(",")
-    if url.startswith("data:") and comma and head.endswith(";base64"):
-        media_type = head.removeprefix("data:").removesuffix(";base64")
-        return {"type": "base64", "media_type": media_type, "data": data}
-    return {"type": "url", "url": url}
-
-
-ENDED = "ended"
-RUNNING = frozenset({"in_progress", "canceling"})
-
-
-def parse_batch(fields: Mapping[str, Any]) -> BatchStatus:
-    """A batch object; never raises. It has no tag: whose it is, only its results tell.
-
-    The one end is `ended`; a batch that was cancelled or has expired says so row by row. Counts other than
-    `processing` are 0 until then, and their sum is always the number of requests.
-    """
-    word = str(fields.get("processing_status") or "unknown")
-    counts = fields.get("request_counts")
-    numbers = {
-        name: count
-        for name, count in (counts if isinstance(counts, Mapping) else {}).items()
-        if isinstance(count, int) and not isinstance(count, bool)
-    }
-    batch_id = fields.get("id")
-    batch_id = batch_id if isinstance(batch_id, str) else ""
-    ended = word == ENDED
-    return BatchStatus(
-        id=batch_id,
-        word=word,
-        end=BatchEnd.COMPLETED if ended else None,
-        strange=not ended and word not in RUNNING,
-        # The results' address is made from the id: one that an answer names might lead anywhere.
-        results=(ResultFile("output", batch_id),) if ended and not fields.get("archived_at") else (),
-        total=sum(numbers.values()) if numbers else None,
-        completed=numbers.get("succeeded"),
-        failed=sum(numbers.get(name, 0) for name in ("errored", "canceled", "expired")),
-        created_at=_time(fields.get("created_at")),
-        expires_at=_time(fields.get("expires_at")),
-    )
-
-
-def tag_in(custom_id: str, requests: int) -> Tag | None:
-    """The tag that `envelope` wrote into the custom_id of a batch of so many requests; None if it did not."""
-    found = _SUFFIX.fullmatch(custom_id, CUSTOM_ID_LENGTH)
-    if found is None:
+def _effort(request: Request) -> str | None:
+    effort = request.reasoning
+    if effort is None or effort == NO_REASONING:
         return None
-    digest, of, first = found.groups()
-    cut = None if of is None else Slice(int(of, 36), int(first, 36), int(first, 36) + requests)
-    return Tag(custom_id[:10], int(custom_id[10:15], 36), digest, cut)
+    if effort not in EFFORTS:
+        raise JobError(
+            f"`reasoning: {effort}` is no effort of Anthropic's",
+            hint=f"it has {', '.join(EFFORTS)}, and none",
+        )
+    return effort
 
 
-def _time(text: Any) -> datetime | None:
-    try:
-        stamp = datetime.fromisoformat(text)
-    except (TypeError, ValueError):
-        return None
-    return stamp if stamp.tzinfo is not None else None
+def _format(output: Output) -> dict[str, object] | None:
+    match output:
+        case Choice(labels=labels):
+            schema: dict[str, object] = {
+                "type": "object",
+                "properties": {LABEL: {"type": "string", "enum": list(labels)}},
+                "required": [LABEL],
+                "additionalProperties": False,
+            }
+        case JsonSchema(schema=given):
+            schema = narrowed(given)
+        case _:
+            return None
+    return {"type": "json_schema", "schema": schema}
