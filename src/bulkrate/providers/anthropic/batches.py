@@ -21,7 +21,8 @@ RUNNING = frozenset({"in_progress", "canceling"})
 
 _WHOLE = "_" * (2 * NUMBER_LENGTH)
 _SUFFIX = re.compile(r"-([0-9a-f]{32})(?:_{10}|([0-9a-z]{5})([0-9a-z]{5}))")
-# An id of ours in the bytes of result lines, whole or damaged; in a text the quotes would be escaped.
+# Ids in the bytes of result lines, whole or damaged; in a text the quotes would be escaped. The second: ours.
+_ID = re.compile(rb'"custom_id"\s*:\s*"')
 _OURS = re.compile(rb'"custom_id"\s*:\s*"([0-9a-z]{20}-[0-9a-f]{32}[0-9a-z_]{10})"')
 
 
@@ -35,6 +36,11 @@ def suffix_of(tag: Tag) -> bytes:
 def plain_id(custom_id: str) -> str:
     """The custom_id that the pipeline gave; a stranger's as it is."""
     return custom_id[:CUSTOM_ID_LENGTH] if _SUFFIX.fullmatch(custom_id, CUSTOM_ID_LENGTH) else custom_id
+
+
+def are_results(results: bytes) -> bool:
+    """Whether these are result lines at all: a proxy's page with status 200 is not, and tells nothing."""
+    return _ID.search(results) is not None
 
 
 def tags_in(results: bytes, requests: int) -> list[Tag]:

@@ -25,7 +25,7 @@ from bulkrate.errors import (
     Undecided,
     Unreachable,
 )
-from bulkrate.providers.anthropic.batches import parse_batch, tags_in
+from bulkrate.providers.anthropic.batches import are_results, parse_batch, tags_in
 from bulkrate.providers.anthropic.failures import read_error
 from bulkrate.providers.failures import ANSWER, ROW_FAULTS, json_object
 from bulkrate.providers.http import CHUNK_BYTES, Http, checked_key, key_of
@@ -41,6 +41,7 @@ PAGE = 1_000
 # The results of a batch are looked at this far for an id of ours.
 HEAD_BYTES = 1 << 16
 
+WAITED_FOR = "`lane.on_in_doubt: resend` would not wait, and perhaps pay twice"
 TOO_LARGE = ("413", "request_too_large")
 
 _JSON = {"Content-Type": "application/json"}
@@ -108,7 +109,7 @@ class AnthropicConnection:
         if running is not None:
             raise Undecided(
                 f"batch {running.id} is as large as the one in doubt; its end will tell whose it is",
-                hint="`lane.on_in_doubt: resend` would not wait, and perhaps pay twice",
+                hint=WAITED_FOR,
             )
         return None
 
@@ -117,25 +118,29 @@ class AnthropicConnection:
         async for status in self._newest_first(since):
             if status.id in known:
                 continue
-            if status.end is None:
+            try:
+                tags = None if status.end is None else await self._tags(status)
+            except Undecided:
+                tags = None
+            if tags is None:
                 found.append(status)
-                continue
-            ours = [tag for tag in await self._tags(status) if tag.run == run]
-            found += [replace(status, tag=tag) for tag in ours[:1]]
+            else:
+                found += [replace(status, tag=tag) for tag in tags if tag.run == run][:1]
         return found
 
     async def _tags(self, status: BatchStatus) -> list[Tag]:
         """Whose an ended batch is: the tags at the beginning of its results.
 
-        Raises `Unreachable` when those cannot be read. An archived batch is nobody's: there is nothing left
-        in it to adopt.
+        Raises `Undecided` when those cannot be read. An archived batch is nobody's: there is nothing left in
+        it to adopt.
         """
         if status.id not in self._owners and status.results and status.total is not None:
             try:
                 head = await self._head(status.results[0])
-            except NotFoundError as error:
-                # Reads lag: "no such results" of a batch that has ended says nothing.
-                raise Unreachable(error.message, code=error.code) from error
+            except NotFoundError:
+                head = b""  # reads lag: "no such results" of a batch that has ended says nothing
+            if not are_results(head):
+                raise Undecided(f"list: the results of batch {status.id} cannot be read", hint=WAITED_FOR)
             self._owners[status.id] = tags_in(head, status.total)
         return self._owners.get(status.id, [])
 
