@@ -40,8 +40,8 @@ _FENCED = re.compile(r"\s*```[a-z]*\n(.*?)\n?```\s*", re.DOTALL)
 def outcome_of(answer: Any, *, model: str | None, label: str | None, formed: bool) -> Outcome:
     """The outcome of a model's answer.
 
-    `formed`: a label or JSON was asked for, so a fence around it is taken off; `label` names the property
-    that wraps it.
+    `model` is Bedrock's name of it, which has a price; Claude signs with a shorter one. `formed`: a label or
+    JSON was asked for, so a fence around it is taken off; `label` names the property that wraps it.
     """
     fields = mapping(answer)
     if "embedding" in fields or "embeddingsByType" in fields:
@@ -49,7 +49,7 @@ def outcome_of(answer: Any, *, model: str | None, label: str | None, formed: boo
     message = mapping(mapping(fields.get("output")).get("message"))
     blocks = message.get("content") if message else fields.get("content")
     stop = text_of(fields.get("stopReason")) or text_of(fields.get("stop_reason"))
-    usage, model = _usage(mapping(fields.get("usage"))), text_of(fields.get("model")) or model
+    usage = _usage(mapping(fields.get("usage")))
     if not isinstance(blocks, list):
         known = _STOPPED.get(stop or "", (ErrorClass.TRANSIENT, "the answer has no content"))
         return Outcome(*known, None, stop, model, usage)

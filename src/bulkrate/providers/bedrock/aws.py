@@ -56,18 +56,22 @@ class Aws:
         from botocore.config import Config
 
         own = "AWS_ENDPOINT_URL_" + service.upper().replace("-", "_")
-        return self._session.client(
-            service,
-            endpoint_url=self._env.get(own) or self._env.get("AWS_ENDPOINT_URL") or None,
-            config=Config(
-                connect_timeout=CONNECT_TIMEOUT_S,
-                read_timeout=read_timeout_s,
-                # A create must never be repeated by anybody but the submit protocol.
-                retries={"total_max_attempts": 1, "mode": "standard"},
-                max_pool_connections=MOST_CALLS,
-                user_agent_extra="bulkrate",
-            ),
+        config = Config(
+            connect_timeout=CONNECT_TIMEOUT_S,
+            read_timeout=read_timeout_s,
+            # A create must never be repeated by anybody but the submit protocol.
+            retries={"total_max_attempts": 1, "mode": "standard"},
+            max_pool_connections=MOST_CALLS,
+            user_agent_extra="bulkrate",
         )
+        try:
+            return self._session.client(
+                service,
+                endpoint_url=self._env.get(own) or self._env.get("AWS_ENDPOINT_URL") or None,
+                config=config,
+            )
+        except Exception as error:  # a profile, a region or an address that cannot be
+            raise _cannot_be_set_up(error) from None
 
     async def call(
         self, call: str, function: Callable[..., T], *arguments: Any, timeout_s: float, **named: Any
@@ -92,6 +96,11 @@ class Aws:
             client = self.__dict__.pop(name, None)
             if client is not None:
                 client.close()
+
+
+def _cannot_be_set_up(error: Exception) -> ConfigError:
+    hint = "check AWS_PROFILE, AWS_REGION and AWS_ENDPOINT_URL"
+    return ConfigError(f"AWS cannot be set up: {error}", code="no_key", hint=hint)
 
 
 def _described() -> Any:
@@ -131,7 +140,7 @@ def _session(env: Mapping[str, str]) -> Session:
             profile_name=env.get("AWS_PROFILE") or None,
         )
     except (BotoCoreError, ValueError) as error:
-        raise ConfigError(f"AWS cannot be set up: {error}", code="no_key") from None
+        raise _cannot_be_set_up(error) from None
     if session.region_name is None:
         raise ConfigError("no AWS region is set", code="no_region", hint="export AWS_REGION=us-east-1")
     return session

@@ -194,15 +194,14 @@ class BedrockConnection:
         if folder is None or name is None:
             return status
         files = await self._files.names(folder)
-        manifest = await self._manifest(folder) if MANIFEST in files else None
         output = folder + name if name in files else None
-        processed = fields.get("processedRecordCount")
-        if manifest is None and processed != 0 and not never_ran(status):
+        if MANIFEST not in files and fields.get("processedRecordCount") != 0 and not never_ran(status):
             self._unwritten[status.id] += 1
             if self._unwritten[status.id] < MANIFEST_TRIES:
                 return replace(status, end=None)
         if output is None and status.end is BatchEnd.COMPLETED:
             output = folder + name  # gone, or not listed: the download will tell
+        manifest = await self._manifest(folder) if MANIFEST in files else None
         return with_results(status, output, manifest)
 
     async def _manifest(self, folder: str) -> Mapping[str, Any] | None:

@@ -49,7 +49,7 @@ def decode_line(
 ) -> Decoded | None:
     """Read one line; None when not even its id can be read.
 
-    `model` answered, unless the answer says otherwise; `label` and `formed` are those of `outcome_of`.
+    `model`, `label` and `formed` are those of `outcome_of`.
     """
     damaged = False
     try:
