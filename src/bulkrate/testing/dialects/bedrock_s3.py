@@ -23,6 +23,13 @@ from bulkrate.testing.provider_state import ProviderState
 from bulkrate.testing.records import Reason, Refused, StoredFile
 from bulkrate.testing.sending import content_response
 
+# Who comes without a signature is nobody; that it is right, a stand-in does not check.
+_HEADERS = {
+    "Authorization": "AWS4-HMAC-SHA256 Credential=AKIDBEDROCK/20260101/us-east-1/s3/aws4_request, "
+    "SignedHeaders=host, Signature=0",
+    "Content-Type": "application/octet-stream",
+}
+
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -52,7 +59,7 @@ class Objects:
 
     def _ask(self, method: str, uri: str, content: bytes | None = None) -> bytes:
         address = f"{self._elsewhere}/{quote(uri.removeprefix('s3://'))}"
-        request = urllib.request.Request(address, content, method=method)  # noqa: S310 - a server on loopback
+        request = urllib.request.Request(address, content, _HEADERS, method=method)  # noqa: S310 - loopback
         with urllib.request.urlopen(request) as response:  # noqa: S310
             found: bytes = response.read()
         return found
