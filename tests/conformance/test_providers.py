@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from bulkrate.testing import FakeClock, MisbehavingProvider
 from bulkrate.testing.conformance import Counterpart, ProviderConformance
+from bulkrate.testing.dialects.bedrock import LIMITS as BEDROCK
 
 
 class TestOpenAI(ProviderConformance):
@@ -36,4 +38,25 @@ class TestGoogle(ProviderConformance):
     def counterpart(self, faults: str, clock: FakeClock) -> Iterator[Counterpart]:
         with MisbehavingProvider(faults, dialect="google", now=clock.now, window_s=172_800) as server:
             env = {"GOOGLE_GEMINI_BASE_URL": server.base_url, "GEMINI_API_KEY": server.api_key}
+            yield Counterpart(env, server)
+
+
+class TestBedrock(ProviderConformance):
+    """Forty rows are too few for a batch there, so the least size is set aside on both sides."""
+
+    model = "bedrock/us.amazon.nova-lite-v1:0"
+
+    @contextmanager
+    def counterpart(self, faults: str, clock: FakeClock) -> Iterator[Counterpart]:
+        limits = replace(BEDROCK, min_requests=1)
+        with MisbehavingProvider(faults, dialect="bedrock", now=clock.now, limits=limits) as server:
+            env = {
+                "AWS_ENDPOINT_URL": server.base_url,
+                "AWS_ACCESS_KEY_ID": server.api_key,
+                "AWS_SECRET_ACCESS_KEY": "none",
+                "AWS_REGION": "us-east-1",
+                "BULKRATE_BEDROCK_S3": "s3://a-bucket/batches",
+                "BULKRATE_BEDROCK_ROLE_ARN": "arn:aws:iam::123456789012:role/batches",
+                "BULKRATE_LIMITS__MIN_REQUESTS": "1",
+            }
             yield Counterpart(env, server)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -170,3 +171,49 @@ def test_a_rescue_that_costs_more_than_was_approved_does_not_happen(tmp_path: Pa
     result, _, live = rescued(tmp_path, fake_clock, "stuck=1,done=5", max_cost=Decimal("0.0003"))
     assert result["state"] == RunState.ACTIVE
     assert not live.answered
+
+
+@contextmanager
+def beside_batches(
+    folder: Path, faults: str = "", **limits: str
+) -> Iterator[tuple[Workspace, MisbehavingProvider, LiveProvider]]:
+    """A workspace over a provider that has both, batches and a live endpoint."""
+    batch = MisbehavingProvider(faults)
+    with serving(LiveProvider(batch=batch.app)) as live:
+        space = workspace(folder, live.base_url, listing_lag_s="0", **limits)
+        space.env["OPENAI_API_KEY"] = batch.api_key
+        yield space, batch, live
+
+
+def test_rows_too_few_for_a_batch_go_live_at_the_live_price(tmp_path: Path) -> None:
+    write(tmp_path)
+    with beside_batches(tmp_path, min_requests="100") as (space, batch, live):
+        quote = space.quote(space.prepare(job(tmp_path)))
+        assert quote is not None
+        assert quote.batch_max == quote.live_max
+        assert "40 rows are too few for a batch of at least 100: they go live" in quote.notes
+        result = run(space, job(tmp_path))
+    assert result["rows"]["succeeded"] == ROWS
+    assert set(live.answered.values()) == {1}
+    assert batch.meter.batches_created == 0
+    assert {record.lane for record in space.ledger.usage(result["run"])} == {"live"}
+
+
+def test_only_what_is_left_over_goes_live(tmp_path: Path) -> None:
+    write(tmp_path, 50)
+    faults = "missing=3,billed=0"
+    with beside_batches(tmp_path, faults, min_requests="10", requests="23") as (space, batch, live):
+        result = run(space, job(tmp_path))
+    assert result["rows"]["succeeded"] == 50
+    # 23, 23 and 4 rows were no three batches: the second gives six away.
+    assert [shard.requests for shard in space.ledger.shards(result["run"])] == [23, 17, 10, 3]
+    assert sum(live.answered.values()) == 3
+    assert batch.meter.rows_accepted == 50
+    assert any("fewer, sent again, go live" in note for note in result["quote"]["notes"])
+
+
+def test_a_rescue_by_flex_takes_the_small_rest_too(tmp_path: Path) -> None:
+    write(tmp_path)
+    with beside_batches(tmp_path, min_requests="100") as (space, _, live):
+        run(space, job(tmp_path, lane={"deadline": "20h", "rescue": "flex"}))
+    assert live.tiers == {"flex": ROWS}

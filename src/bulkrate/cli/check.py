@@ -46,7 +46,7 @@ def check(
         shards = packer.pending(
             enumerate(checked.vectors), first_number=0, max_tokens=setup.limits.queued_tokens
         )
-        quote = quote_of(setup, folder, checked, SystemClock().now())
+        quote = quote_of(setup, folder, checked, SystemClock().now(), shards=shards)
         disk = disk_use(folder, quote.rows, quote.output_tokens_max)
         problems = Problems()
         for rejection in rejections(folder, checked.partitions, iter(checked.vectors)):

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 class Limits:
     """Bounds of one provider and model on the batch lane.
 
-    `queued_tokens` is the most prompt tokens that may wait at once (None: not known). The last six
-    describe the submit protocol: how long an upload and a create call may take, how far a listing may lag,
-    how far clocks may disagree, how long results are kept (as far back as orphans are looked for),
-    and what a lease lasts beyond the longest call.
+    `queued_tokens` is the most prompt tokens that may wait at once (None: not known); fewer requests than
+    `min_requests` are no batch, and are sent one by one. The next six describe the submit protocol: how long
+    an upload and a create call may take, how far a listing may lag, how far clocks may disagree, how long
+    results are kept (as far back as orphans are looked for), and what a lease lasts beyond the longest call.
     """
 
     requests: int = 50_000
+    min_requests: int = 1
     file_bytes: int = 200_000_000
     line_bytes: int | None = None
     queued_tokens: int | None = None

@@ -16,6 +16,7 @@ from bulkrate.core.limits import Limits
 from bulkrate.core.pacing import Pacing
 from bulkrate.core.request import Output
 from bulkrate.core.retry import RetryPolicy, SendReason
+from bulkrate.core.shard_states import REMOTE, ShardState
 from bulkrate.core.throttle import Throttle
 from bulkrate.jobs.spec import CanarySpec
 from bulkrate.ledger.ledger import Ledger
@@ -29,6 +30,9 @@ from bulkrate.providers.provider import BatchStatus, Connection, Wire
 
 if TYPE_CHECKING:
     from bulkrate.ledger.writing import Transaction
+
+# Begun on the way to a batch.
+UPLOADING = REMOTE | {ShardState.UPLOADING, ShardState.UPLOADED}
 
 
 @dataclass(slots=True)
@@ -82,14 +86,18 @@ class RunContext:
     on_change: Callable[[], None] = lambda: None
 
     def lane_of(self, shard: ShardRecord) -> Lane:
-        """The lane a shard travels on: the job's, or the rescue's for rows that were taken off a batch.
+        """The lane a shard travels on: the job's, or the rescue's for rows that were taken off a batch, or a
+        faster one for rows too few for a batch.
 
-        What has a batch is on the batch lane, whatever the job has come to say since.
+        What has a batch, or is on its way to one, is on the batch lane, whatever the job or the limits have
+        come to say since.
         """
-        if shard.batch_id is not None:
+        if shard.batch_id is not None or shard.state in UPLOADING:
             return Lane.BATCH
         if shard.reason is SendReason.RESCUE and self.rescue is not None:
             return self.rescue
+        if self.lane is Lane.BATCH and shard.requests < self.limits.min_requests:
+            return self.rescue or Lane.LIVE
         return self.lane
 
     @contextmanager

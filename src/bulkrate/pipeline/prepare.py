@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -14,7 +14,7 @@ from bulkrate.core.run_states import RunEvent, RunState
 from bulkrate.core.vector import Balance, RowState, Vector, total
 from bulkrate.ledger.home import Home
 from bulkrate.ledger.ledger import Ledger
-from bulkrate.ledger.records import PartitionRecord, RunRecord
+from bulkrate.ledger.records import PartitionRecord, RunRecord, ShardRecord
 from bulkrate.pipeline.assemble import PARTITION_ROWS, assemble
 from bulkrate.pipeline.check import EarlierRun, find_aliases, reject_duplicates, take_over
 from bulkrate.pipeline.digests import DigestBuckets
@@ -24,7 +24,7 @@ from bulkrate.pipeline.partition import PartitionAssembler
 from bulkrate.pipeline.row_files import numbers
 from bulkrate.pipeline.run_folder import Partitions, RunFolder
 from bulkrate.pipeline.setup import Setup
-from bulkrate.pricing import Quote, make_quote
+from bulkrate.pricing import Quote, TooFew, make_quote
 
 Progress = Callable[[int], None]
 
@@ -94,8 +94,15 @@ def assemble_and_check(
     return Checked(partitions, vectors, duplicates, aliases, reused)
 
 
-def quote_of(setup: Setup, folder: RunFolder, checked: Checked, at: datetime) -> Quote:
-    """The quote for the rows that are still to be sent."""
+def quote_of(
+    setup: Setup,
+    folder: RunFolder,
+    checked: Checked,
+    at: datetime,
+    *,
+    shards: Iterable[ShardRecord] | None = None,
+) -> Quote:
+    """The quote for the rows that are still to be sent; `shards` tells how they are packed, if they are."""
     rows = tokens = longest = 0
     for number, vector in enumerate(checked.vectors):
         counts = numbers(folder.manifest(number, ["tokens"]), "tokens")
@@ -104,6 +111,8 @@ def quote_of(setup: Setup, folder: RunFolder, checked: Checked, at: datetime) ->
         rows += len(counts)
         tokens += sum(counts)
         longest = max(longest, max(counts, default=0))
+    packed = [(rows, tokens)] if shards is None else [(shard.requests, shard.tokens) for shard in shards]
+    too_few = _too_few(setup, packed)
     return make_quote(
         provider=setup.job.provider,
         model=setup.model,
@@ -115,14 +124,34 @@ def quote_of(setup: Setup, folder: RunFolder, checked: Checked, at: datetime) ->
         at=at,
         reused_rows=checked.reused + checked.aliases,
         longest_input_tokens=longest,
-        notes=_notes(setup),
+        notes=_notes(setup, too_few),
         lane=setup.job.lane.use,
         prices=setup.prices,
+        too_few=too_few,
     )
 
 
-def _notes(setup: Setup) -> list[str]:
-    notes = []
+def _too_few(setup: Setup, packed: list[tuple[int, int]]) -> TooFew | None:
+    """The rows (and tokens) of shards that are no batches; None where there is no least size."""
+    lane, fewest = setup.job.lane, setup.limits.min_requests
+    if lane.use != "batch" or fewest <= 1:
+        return None
+    small = [size for size in packed if size[0] < fewest]
+    return TooFew(
+        rows=sum(rows for rows, _ in small),
+        input_tokens=sum(tokens for _, tokens in small),
+        lane="live" if lane.rescue == "none" else lane.rescue,
+    )
+
+
+def _notes(setup: Setup, too_few: TooFew | None) -> list[str]:
+    notes, fewest = [], setup.limits.min_requests
+    if too_few is not None and too_few.rows:
+        notes.append(
+            f"{too_few.rows:,} rows are too few for a batch of at least {fewest:,}: they go {too_few.lane}"
+        )
+    elif too_few is not None:
+        notes.append(f"a batch has at least {fewest:,} requests: fewer, sent again, go {too_few.lane}")
     request = setup.template.request if setup.template is not None else None
     if request is not None and any(not isinstance(message.content, str) for message in request.messages):
         notes.append("images and documents are not counted")
@@ -240,7 +269,7 @@ def assemble_run(
         max_tokens=setup.limits.queued_tokens,
         canary_rows=setup.job.canary.rows if setup.job.canary is not None else 0,
     )
-    quote = quote_of(setup, folder, checked, at)
+    quote = quote_of(setup, folder, checked, at, shards=shards)
     with ledger.transaction("assembled") as tx:
         tx.clear_run(run.id)
         for number, vector in enumerate(checked.vectors):

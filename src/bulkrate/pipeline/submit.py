@@ -66,7 +66,9 @@ async def upload(context: RunContext, shard: ShardRecord) -> None:
     signal("upload.before")
     try:
         with open_lines(context, shard) as content:
-            file_id = await context.connection.upload(f"{shard.run}-{shard.number:05d}.jsonl", content)
+            # Equal names are equal contents: where the name is the address, nothing else is overwritten.
+            name = f"{shard.run}-{shard.number:05d}-{shard.digest[:8]}.jsonl"
+            file_id = await context.connection.upload(name, content)
     except (Unreachable, QuotaError) as error:
         with context.transaction("upload_lost") as tx:
             at = context.clock.now()

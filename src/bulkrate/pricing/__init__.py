@@ -5,7 +5,7 @@ from __future__ import annotations
 from bulkrate.pricing.bills import Bill, BillLine, bill
 from bulkrate.pricing.money import format_money, parse_money
 from bulkrate.pricing.price_list import PUBLISHED, PriceList, rate
-from bulkrate.pricing.quote import Quote, check_max_cost, make_quote
+from bulkrate.pricing.quote import Quote, TooFew, check_max_cost, make_quote
 from bulkrate.pricing.rates import Rate, Step, price
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Quote",
     "Rate",
     "Step",
+    "TooFew",
     "bill",
     "check_max_cost",
     "format_money",

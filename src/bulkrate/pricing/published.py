@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 # Engines on this machine: electricity, not tokens.
 UNMETERED = frozenset({"local"})
 
+# Providers that the price data lists under another name.
+_LISTED_AS = {"bedrock": "aws"}
+
 # genai-prices carries no date of its own, so the day a version was published stands in. A newer version that
 # is not listed yet is at least as fresh as the last one that is.
 _PUBLISHED_ON = {"0.2.3": date(2026, 11, 10)}
@@ -83,7 +86,7 @@ def listed_models(provider: str) -> list[str]:
     """The names of all models a provider sells; empty for one that is not listed."""
     from genai_prices.data import providers
 
-    return [model.id for each in providers if each.id == provider.lower() for model in each.models]
+    return [model.id for each in providers if each.id == _seller(provider) for model in each.models]
 
 
 def _unmetered(provider: str, model: str, lane: str) -> Rate:
@@ -112,13 +115,18 @@ def _version() -> str:
     return version("genai-prices")
 
 
+def _seller(provider: str) -> str:
+    name = provider.lower()
+    return _LISTED_AS.get(name, name)
+
+
 @lru_cache(maxsize=1024)
 def _find(provider: str, model: str) -> _Entry | None:
     # The data bundled in the wheel, never the library's auto-update: the same prices on every machine.
     from genai_prices.data import providers
 
     # By id alone. The library also matches by substring, which would price "my-openai-proxy" as OpenAI.
-    seller = next((each for each in providers if each.id == provider.lower()), None)
+    seller = next((each for each in providers if each.id == _seller(provider)), None)
     if seller is None:
         return None
     info = seller.find_model(model, all_providers=providers)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import date, datetime
 from decimal import ROUND_CEILING, Decimal
 from typing import Any, Literal
@@ -29,7 +29,8 @@ class Quote:
 
     `batch_max`, `flex_max` and `live_max` are ceilings for sending every row once: the input as counted, and
     every answer as long as its cap (reasoning is output, so the cap bounds it too). `input_only` is the other
-    end: the input at the plain batch rate and empty answers. None means unknown, never zero.
+    end: the input at the plain batch rate and empty answers. None means unknown, never zero. `batch_max` has
+    the rows that are too few for a batch in it, at the price of the lane they go instead.
     """
 
     provider: str
@@ -94,6 +95,15 @@ class Quote:
         return cls(**known)
 
 
+@dataclass(frozen=True, slots=True)
+class TooFew:
+    """Rows of a load that make no batch, and the lane they go instead."""
+
+    rows: int
+    input_tokens: int
+    lane: str = "live"
+
+
 def make_quote(
     *,
     provider: str,
@@ -110,6 +120,7 @@ def make_quote(
     cache_writes: bool | None = None,
     lane: str = "batch",
     prices: PriceList = PUBLISHED,
+    too_few: TooFew | None = None,
 ) -> Quote:
     """Quote `rows` rows of `input_tokens` in all, with answers capped at `max_output_tokens` each.
 
@@ -151,7 +162,7 @@ def make_quote(
         input_source=input_source,
         output_tokens_max=output_tokens_max,
         reused_rows=reused_rows,
-        batch_max=ceiling(batch, load),
+        batch_max=_batch_ceiling(batch, load, too_few, flex if too_few and too_few.lane == "flex" else live),
         live_max=ceiling(live, load),
         input_only=None if batch is None else price(batch, Usage(input_tokens=input_tokens), requests=rows),
         currency="USD" if batch is None else batch.currency,
@@ -163,6 +174,31 @@ def make_quote(
         lane=lane,
         flex_max=ceiling(flex, load),
         published_flex_rate=flex is not None and flex.published,
+    )
+
+
+def _batch_ceiling(
+    batch: Rate | None, load: Load, too_few: TooFew | None, instead: Rate | None
+) -> Decimal | None:
+    """The ceiling on the batch lane, with the rows that are too few for a batch at another rate."""
+    if too_few is None or not too_few.rows:
+        return ceiling(batch, load)
+    rest = _part(load, load.rows - too_few.rows, load.input_tokens - too_few.input_tokens)
+    apart = ceiling(instead, _part(load, too_few.rows, too_few.input_tokens))
+    if not rest.rows or apart is None:
+        return apart
+    others = ceiling(batch, rest)
+    return None if others is None else others + apart
+
+
+def _part(load: Load, rows: int, input_tokens: int) -> Load:
+    cap = None if load.output_tokens_max is None else load.output_tokens_max // max(load.rows, 1)
+    return replace(
+        load,
+        rows=rows,
+        input_tokens=input_tokens,
+        longest_input_tokens=min(load.longest_input_tokens, input_tokens),
+        output_tokens_max=None if cap is None else rows * cap,
     )
 
 

@@ -65,12 +65,14 @@ class Refused(Exception):
 class Limits:
     """What one batch may hold, and what it leaves behind.
 
-    ``one_file``: answers and errors come in one result file. ``lost_at``: ends after which there is none.
+    ``min_requests``: fewer make a batch fail. ``one_file``: answers and errors come in one result file.
+    ``lost_at``: ends after which there is none.
     """
 
     max_requests: int
     max_file_bytes: int
     max_embedding_inputs: int | None = None
+    min_requests: int = 1
     one_file: bool = False
     lost_at: frozenset[Phase] = frozenset()
 

@@ -92,7 +92,7 @@ class MisbehavingProvider:
             hooks = Webhooks(webhook, webhook_secret, state=self.state, gates=gates, event=spoken.event)
             self.state.on_end = hooks.ended
         self._control = Control(self.state, gates)
-        self.app = Starlette(routes=[*spoken.routes(self.state, gates, api_key), *self._control.routes()])
+        self.app = Starlette(routes=[*self._control.routes(), *spoken.routes(self.state, gates, api_key)])
         self._wanted_port = port
         self._port: int | None = None
         self._server: _Server | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -77,3 +78,35 @@ def test_nothing_makes_no_shard() -> None:
 
 def test_the_quiet_period() -> None:
     assert Limits(create_timeout_s=120, listing_lag_s=60).quiet_s == 180
+
+
+@given(sizes, bounds, st.integers(1, 6))
+def test_a_last_shard_too_small_for_a_batch_is_filled_up(
+    rows: list[tuple[int, int]], bound: tuple[int, int, int | None], fewest: int
+) -> None:
+    requests, file_bytes, tokens = bound
+    plain = Limits(requests=requests, file_bytes=file_bytes, queued_tokens=tokens)
+    without = list(pack(numbered(rows), plain, envelope_bytes=3))
+    shards = list(pack(numbered(rows), replace(plain, min_requests=fewest), envelope_bytes=3))
+    weights = {row: (size + 3, count) for row, size, count in numbered(rows)}
+    assert [row for shard in shards for row in shard.rows] == list(weights)
+    assert len(shards) == len(without)
+    assert shards[:-2] == without[:-2]
+    for shard in shards:
+        assert shard.size_bytes == sum(weights[row][0] for row in shard.rows)
+        assert shard.tokens == sum(weights[row][1] for row in shard.rows)
+        if len(shard.rows) > 1:
+            assert shard.size_bytes <= file_bytes
+            assert tokens is None or shard.tokens <= tokens
+    # Whoever gives rows away stays a batch; nobody is made smaller than need be.
+    if shards != without:
+        assert len(shards[-1].rows) == fewest > len(without[-1].rows)
+        assert len(shards[-2].rows) >= fewest
+
+
+def test_a_tail_takes_what_it_lacks_and_no_more() -> None:
+    limits = Limits(requests=50, min_requests=10)
+    sizes = [len(shard.rows) for shard in pack(((n, 1, 1) for n in range(103)), limits, envelope_bytes=0)]
+    assert sizes == [50, 43, 10]
+    alone = list(pack(((n, 1, 1) for n in range(7)), limits, envelope_bytes=0))
+    assert [len(shard.rows) for shard in alone] == [7]

@@ -14,7 +14,7 @@ from inline_snapshot import snapshot
 
 from bulkrate.core.usage import Usage
 from bulkrate.errors import Refused
-from bulkrate.pricing import Quote, check_max_cost, make_quote, price, rate
+from bulkrate.pricing import Quote, TooFew, check_max_cost, make_quote, price, rate
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
@@ -226,3 +226,12 @@ def test_a_limit_on_an_unknown_price_is_refused() -> None:
 
 def test_a_free_run_is_within_any_limit() -> None:
     check_max_cost(_quote("local/smollm2-135m", max_output_tokens=None), Decimal(0))
+
+
+def test_rows_too_few_for_a_batch_are_quoted_live() -> None:
+    plain, mixed = _quote(), _quote(too_few=TooFew(200, 70_000))
+    assert plain.batch_max is not None
+    assert plain.live_max is not None
+    assert mixed.batch_max == plain.batch_max * 800 / 1000 + plain.live_max * 200 / 1000
+    assert _quote(too_few=TooFew(1000, 350_000)).batch_max == plain.live_max
+    assert _quote(too_few=TooFew(10, 3_500), max_output_tokens=None).batch_max is None

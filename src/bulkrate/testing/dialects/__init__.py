@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _MODULES: Final = {
     "anthropic": "bulkrate.testing.dialects.anthropic",
+    "bedrock": "bulkrate.testing.dialects.bedrock",
     "google": "bulkrate.testing.dialects.google",
     "openai": "bulkrate.testing.dialects.openai",
 }

@@ -1,0 +1,155 @@
+"""What a model answered, in each of Bedrock's shapes, into an outcome. Pure; never raises.
+
+Which shape it is, the answer itself tells: Converse and Nova say `output.message`, Claude `content`, Titan
+`embedding`. Shapes: botocore 1.44.5 (`ConverseResponse`), Bedrock and Nova user guides, copies of 2026.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from bulkrate.core.outcome import ErrorClass, Outcome
+from bulkrate.core.usage import NONE, Usage
+from bulkrate.providers.bedrock.parts import TOOL
+
+# Why an answer ended, where it was not at its end. Words that are not here leave the answer as it is: it was
+# paid for, and is held against the job's own check.
+_STOPPED = {
+    "max_tokens": (ErrorClass.TRUNCATED, "the answer hit the output cap"),
+    "model_context_window_exceeded": (
+        ErrorClass.TOO_LONG,
+        "the answer ran out of the model's context window",
+    ),
+    "guardrail_intervened": (ErrorClass.REFUSED, "a guardrail stopped the answer"),
+    "content_filtered": (ErrorClass.REFUSED, "a content filter stopped the answer"),
+    "refusal": (ErrorClass.REFUSED, "the model refused"),
+    "malformed_model_output": (ErrorClass.INVALID_OUTPUT, "the model's output was malformed"),
+    "malformed_tool_use": (ErrorClass.INVALID_OUTPUT, "the model's tool call was malformed"),
+}
+# What no answer can have used: a count beyond is an error of its writer. Sums must fit into 64 bits.
+_MOST_TOKENS = 10**12
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_FENCED = re.compile(r"\s*```[a-z]*\n(.*?)\n?```\s*", re.DOTALL)
+
+
+def outcome_of(answer: Any, *, model: str | None, label: str | None, formed: bool) -> Outcome:
+    """The outcome of a model's answer.
+
+    `model` is Bedrock's name of it, which has a price; Claude signs with a shorter one. `formed`: a label or
+    JSON was asked for, so a fence around it is taken off; `label` names the property that wraps it.
+    """
+    fields = mapping(answer)
+    if "embedding" in fields or "embeddingsByType" in fields:
+        return _embedding(fields, model)
+    message = mapping(mapping(fields.get("output")).get("message"))
+    blocks = message.get("content") if message else fields.get("content")
+    stop = text_of(fields.get("stopReason")) or text_of(fields.get("stop_reason"))
+    usage = _usage(mapping(fields.get("usage")))
+    if not isinstance(blocks, list):
+        known = _STOPPED.get(stop or "", (ErrorClass.TRANSIENT, "the answer has no content"))
+        return Outcome(*known, None, stop, model, usage)
+    text = _said([block for block in blocks if isinstance(block, dict)], formed=formed)
+    if text is not None and formed:
+        text = _unwrapped(text, label)
+    error, reason = _STOPPED.get(stop or "", (None, None))
+    if error is None and text is None:
+        error, reason = ErrorClass.INVALID_OUTPUT, "the answer has no content"
+    return Outcome(error, reason, text, stop, model, usage)
+
+
+def _said(blocks: list[dict[str, Any]], *, formed: bool) -> str | None:
+    """The answer's text without its thoughts; the input of the tool that carries an answer, or calls of
+    other tools, where there is none."""
+    calls = [call for block in blocks if (call := _call(block)) is not None]
+    if formed:
+        for call in calls:
+            if call.get("name") == TOOL:
+                return to_json(call.get("input"))
+    texts = [text for block in blocks if (text := text_of(block.get("text"))) is not None]
+    if any(texts):
+        return "".join(texts)
+    if calls:
+        return to_json([_as_function(call) for call in calls])
+    return "" if texts else None
+
+
+def _call(block: dict[str, Any]) -> dict[str, Any] | None:
+    if block.get("type") == "tool_use":
+        return block
+    call = block.get("toolUse")
+    return call if isinstance(call, dict) else None
+
+
+def _as_function(call: dict[str, Any]) -> dict[str, Any]:
+    """A call in the shape that answers with calls have in every dialect."""
+    named = {"name": call.get("name"), "arguments": to_json(call.get("input") or {})}
+    return {"id": call.get("id") or call.get("toolUseId"), "type": "function", "function": named}
+
+
+def _unwrapped(text: str, label: str | None) -> str:
+    fenced = _FENCED.fullmatch(text)
+    text = fenced[1] if fenced else text.strip()
+    if label is None:
+        return text
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text
+    inner = value.get(label) if isinstance(value, dict) else None
+    return inner if isinstance(inner, str) else text
+
+
+def _embedding(fields: Mapping[str, Any], model: str | None) -> Outcome:
+    values = fields.get("embedding") or mapping(fields.get("embeddingsByType")).get("float")
+    usage = Usage(input_tokens=_tokens(fields, "inputTextTokenCount"))
+    if not isinstance(values, list) or not values:
+        return Outcome(ErrorClass.TRANSIENT, "the answer has no vector", None, None, model, usage)
+    text = to_json([{"object": "embedding", "index": 0, "embedding": values}])
+    return Outcome(text=text, model=model, usage=usage)
+
+
+def _usage(counts: Mapping[str, Any]) -> Usage:
+    """All spellings; what a cache was read or written for is beside the input tokens, never in them."""
+    if not counts:
+        return NONE
+    read = _tokens(counts, "cacheReadInputTokens", "cacheReadInputTokenCount", "cache_read_input_tokens")
+    written = _tokens(
+        counts, "cacheWriteInputTokens", "cacheWriteInputTokenCount", "cache_creation_input_tokens"
+    )
+    return Usage(
+        input_tokens=_tokens(counts, "inputTokens", "input_tokens") + read + written,
+        output_tokens=_tokens(counts, "outputTokens", "output_tokens"),
+        cached_tokens=read,
+        cache_write_tokens=written,
+    )
+
+
+def _tokens(counts: Mapping[str, Any], *names: str) -> int:
+    for name in names:
+        value = counts.get(name)
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _MOST_TOKENS:
+            return int(value)
+    return 0
+
+
+def to_json(value: Any) -> str:
+    """JSON text of a value that was read from JSON."""
+    try:
+        return orjson.dumps(value).decode()
+    except orjson.JSONEncodeError:  # a whole number of more than 64 bits, or half a character
+        return _SURROGATE.sub("\ufffd", json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    """The value if it is an object, else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def text_of(value: Any) -> str | None:
+    """The value if it is a text, without half characters."""
+    return _SURROGATE.sub("\ufffd", value) if isinstance(value, str) else None
