@@ -22,6 +22,7 @@ _MODULES: Final = {
     "anthropic": "bulkrate.testing.dialects.anthropic",
     "google": "bulkrate.testing.dialects.google",
     "openai": "bulkrate.testing.dialects.openai",
+    "together": "bulkrate.testing.dialects.together",
 }
 
 
