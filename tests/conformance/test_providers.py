@@ -60,3 +60,15 @@ class TestBedrock(ProviderConformance):
                 "BULKRATE_LIMITS__MIN_REQUESTS": "1",
             }
             yield Counterpart(env, server)
+
+
+class TestTogether(ProviderConformance):
+    """The compatible server that is least like OpenAI: no metadata, no counts, other shapes."""
+
+    model = "together/meta-llama/Llama-3.3-70B-Instruct-Turbo"
+
+    @contextmanager
+    def counterpart(self, faults: str, clock: FakeClock) -> Iterator[Counterpart]:
+        with MisbehavingProvider(faults, dialect="together", now=clock.now) as server:
+            env = {"TOGETHER_BASE_URL": server.base_url, "TOGETHER_API_KEY": server.api_key}
+            yield Counterpart(env, server)

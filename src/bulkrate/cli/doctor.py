@@ -86,10 +86,11 @@ def _findings(terminal: Terminal, only: str | None) -> Iterator[Finding]:
         with workspace_of(terminal) as workspace:
             yield from _home(workspace)
             if only is not None:
-                get_provider(only)
-            for name in provider_names() if only is None else [only]:
+                get_provider(only, terminal.env)
+            for name in provider_names(terminal.env) if only is None else [only]:
                 known = describe(name, terminal.env)
-                if not known["keys"] or known["key_found"]:
+                # Servers that need no key are many, and few of them are there: only when asked for.
+                if known["key_found"] or (not known["keys"] and name in ("local", only)):
                     yield _way(workspace, name)
                 elif only is not None:
                     variables = " or ".join(known["keys"])
@@ -117,7 +118,7 @@ def _way(workspace: Workspace, name: str) -> Finding:
 
     from bulkrate.providers.registry import get_provider
 
-    provider = get_provider(name)
+    provider = get_provider(name, workspace.env)
     if name == "local":
         return _installed()
 

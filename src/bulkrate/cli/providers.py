@@ -21,7 +21,7 @@ def providers(context: typer.Context, json: options.Json = False) -> int:
     from bulkrate.providers.registry import provider_names
 
     terminal: Terminal = context.obj
-    found = [describe(name, terminal.env) for name in provider_names()]
+    found = [describe(name, terminal.env) for name in provider_names(terminal.env)]
     if json:
         terminal.document({"providers": found})
     else:
@@ -33,7 +33,7 @@ def describe(name: str, env: Mapping[str, str]) -> dict[str, Any]:
     """What is known of a provider, and whether its key is in the environment."""
     from bulkrate.providers.registry import get_provider
 
-    provider = get_provider(name)
+    provider = get_provider(name, env)
     traits, limits = provider.traits(""), provider.limits("", env)
     key = next((variable for variable in traits.keys if env.get(variable)), None)
     return {

@@ -42,7 +42,8 @@ WebhookSecret = Annotated[
     typer.Option("--webhook-secret", metavar="SECRET", help="Sign that with this, whsec_…; for tests only."),
 ]
 Dialect = Annotated[
-    str, typer.Option("--dialect", metavar="NAME", help="Whose API it speaks: openai or google.")
+    str,
+    typer.Option("--dialect", metavar="NAME", help="Whose API: openai, anthropic, google or together."),
 ]
 ListFaults = Annotated[bool, typer.Option("--list-faults", help="Print the faults and stop.")]
 

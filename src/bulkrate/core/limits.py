@@ -56,8 +56,9 @@ class Traits:
 
     `found_by` says what tells a batch of ours in a listing; `discount` is the share taken off the live price
     where the provider publishes one for all its models; `retention_days` how long results are kept (None:
-    not published); `keys` the environment variables a key is read from, the first that is set counts;
-    `run_live` the day somebody has run the dialect against the real service (None: never).
+    not published); `inputs_tell` says that the name of its input file is what tells a batch of ours, so the
+    input stays as long as the results; `keys` the environment variables a key is read from, the first that is
+    set counts; `run_live` the day somebody has run the dialect against the real service (None: never).
     """
 
     lanes: tuple[str, ...] = ("batch", "live")
@@ -67,6 +68,7 @@ class Traits:
     partial_on_cancel: bool = True
     partial_on_expiry: bool = True
     found_by: str = "metadata"
+    inputs_tell: bool = False
     results_can_be_deleted: bool = False
     retention_days: float | None = None
     keys: tuple[str, ...] = ()

@@ -13,6 +13,9 @@ from bulkrate.core.request import Choice, FreeText, Output
 from bulkrate.datasets.source import Source, check_columns, open_source
 from bulkrate.errors import SourceError
 from bulkrate.jobs.bounds import longest_answers, max_answer_chars
+from bulkrate.jobs.compiled import origin_of
+from bulkrate.jobs.document import Defect
+from bulkrate.jobs.messages import job_error
 from bulkrate.jobs.spec import Job
 from bulkrate.jobs.template import LineTemplate, RowTemplate
 from bulkrate.pipeline.encode import Encoder, LineEncoder, TemplateEncoder
@@ -35,7 +38,20 @@ class Setup:
 
     @cached_property
     def provider(self) -> Provider:
-        return get_provider(self.job.provider)
+        """The job's provider, which has the job's lanes."""
+        found = get_provider(self.job.provider, self.env)
+        lane, offered = self.job.lane, found.traits(self.job.model_name or "").lanes
+        for field, name in (("use", lane.use), ("rescue", lane.rescue)):
+            if name not in (*offered, "none"):
+                document, place = origin_of(self.job), ("lane", field)
+                message = f"{self.job.provider} has no {name} lane"
+                hint = " or ".join(f"`lane.{field}: {other}`" for other in offered) + " is what it has"
+                raise job_error(document, [Defect(place, document.line_of(place), message, hint)])
+        return found
+
+    def check(self) -> None:
+        """Raise what no row can mend: a provider, lane or kind of request that there is not."""
+        _ = self.wire
 
     @cached_property
     def source(self) -> Source:

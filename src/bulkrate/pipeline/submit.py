@@ -66,9 +66,7 @@ async def upload(context: RunContext, shard: ShardRecord) -> None:
     signal("upload.before")
     try:
         with open_lines(context, shard) as content:
-            # Equal names are equal contents: where the name is the address, nothing else is overwritten.
-            name = f"{shard.run}-{shard.number:05d}-{shard.digest[:8]}.jsonl"
-            file_id = await context.connection.upload(name, content)
+            file_id = await context.connection.upload(tag_of(shard).file_name(), content)
     except (Unreachable, QuotaError) as error:
         with context.transaction("upload_lost") as tx:
             at = context.clock.now()

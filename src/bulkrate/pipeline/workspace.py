@@ -75,6 +75,7 @@ class Workspace:
     ) -> RunRecord:
         """The run that running `job` now means: an unfinished one, or a new one, assembled and quoted."""
         setup = Setup(job, self.env, self.prices)
+        setup.check()
         snapshot = setup.source.snapshot()
         nonce = secrets.token_hex(8) if fresh else ""
         run = choose_run(self.ledger, setup, snapshot, nonce=nonce)
@@ -293,8 +294,11 @@ class Workspace:
         keep = setup.job.keep_remote
         if keep == "all":
             return
+        traits = setup.provider.traits(setup.model)
+        if keep == "results" and traits.inputs_tell:
+            return
         files = [shard.file_id for shard in self.ledger.shards(context.run)]
-        if keep == "none" and setup.provider.traits(setup.model).results_can_be_deleted:
+        if keep == "none" and traits.results_can_be_deleted:
             for batch in self.ledger.batches(context.run):
                 files += [file_id for _, file_id in orjson.loads(batch.results_json)]
         for file_id in filter(None, files):

@@ -15,7 +15,7 @@ from bulkrate.errors import ConfigError
 
 # BULKRATE_LIMITS__QUEUED_TOKENS=2000000 sets a limit the provider's console shows and no API tells.
 ENV_PREFIX = "BULKRATE_LIMITS__"
-_MAY_BE_ZERO = frozenset({"listing_lag_s", "clock_skew_s"})
+MAY_BE_ZERO = frozenset({"listing_lag_s", "clock_skew_s"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +30,17 @@ class Facts:
 
     def context_window(self, model: str) -> int | None:
         """Window of the longest model-name prefix in the table."""
-        known = [prefix for prefix in self.context if model.startswith(prefix)]
-        return self.context[max(known, key=len)] if known else None
+        return longest_prefix(self.context, model)
 
     def reasons(self, model: str) -> bool:
         """Whether the model spends output tokens on reasoning, so that a tight cap would cut its answer."""
         return model.startswith(self.reasoning)
+
+
+def longest_prefix(table: Mapping[str, int], model: str) -> int | None:
+    """The entry for the longest beginning of the model's name in the table."""
+    known = [prefix for prefix in table if model.startswith(prefix)]
+    return table[max(known, key=len)] if known else None
 
 
 @cache
@@ -78,7 +83,7 @@ def with_overrides(limits: Limits, env: Mapping[str, str]) -> Limits:
                 f"{name} is {text!r}, which is not a number", hint="give it as a plain number"
             ) from None
         # A limit of nothing would let no shard through, for ever; only a lag may be none.
-        if not math.isfinite(number) or number < 0 or (number == 0 and field.name not in _MAY_BE_ZERO):
+        if not math.isfinite(number) or number < 0 or (number == 0 and field.name not in MAY_BE_ZERO):
             raise ConfigError(f"{name} is {text!r}, which bounds nothing", hint="give a number above zero")
         changes[field.name] = number
     return replace(limits, **changes)  # type: ignore[arg-type]  # the kinds come from the same hints

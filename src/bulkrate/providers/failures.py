@@ -37,7 +37,8 @@ class Said:
     """What an error answer says: the provider's code and message, and what only its dialect can tell.
 
     `no_money` marks a refusal that no waiting cures, `bad_key` a key that is refused, whatever the status;
-    `queue` a token queue that is full; `retry_after_s` the wait that the body asks for, before the header's.
+    `queue` a token queue that is full, `busy` any other "not now"; `retry_after_s` the wait that the body
+    asks for, before the header's.
     """
 
     code: str
@@ -46,6 +47,7 @@ class Said:
     queue: QueueRefusal | None = None
     bad_key: bool = False
     retry_after_s: float | None = None
+    busy: bool = False
 
 
 def json_object(content: bytes) -> dict[str, Any]:
@@ -72,7 +74,7 @@ def refusal(
         return AuthError(text, code=code, hint="check the API key and what its project may do")
     if status == 404:
         return NotFoundError(text, code=code)
-    if status == 429 or said.queue is not None:
+    if status == 429 or said.busy or said.queue is not None:
         limit = said.queue.limit_tokens if said.queue is not None else None
         return QuotaError(
             text,

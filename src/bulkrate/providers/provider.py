@@ -25,6 +25,7 @@ from bulkrate.core.usage import Usage
 
 _NUMBER = "(?:0|[1-9][0-9]{0,8})"
 _SHARD_NUMBER = re.compile(_NUMBER)
+_FILE_NAME = re.compile(r"([0-9a-z]{10})-([0-9]{5,9})-([0-9a-f]{32})(?:-([0-9.]+))?\.jsonl", re.ASCII)
 _SLICE = re.compile(f"({_NUMBER}):({_NUMBER}):({_NUMBER})")
 
 
@@ -62,6 +63,21 @@ class Tag:
         """The tag as string pairs, for providers that keep metadata on a batch."""
         pairs = {"bulkrate_run": self.run, "bulkrate_shard": str(self.shard), "bulkrate_digest": self.digest}
         return pairs if self.slice is None else {**pairs, "bulkrate_slice": str(self.slice)}
+
+    def file_name(self) -> str:
+        """The tag as the name of the shard's input file, for providers that keep no metadata on a batch."""
+        cut = "" if self.slice is None else f"-{self.slice.of}.{self.slice.first}.{self.slice.end}"
+        return f"{self.run}-{self.shard:05d}-{self.digest}{cut}.jsonl"
+
+    @classmethod
+    def from_file_name(cls, name: object) -> Tag | None:
+        """Read a tag back from a file's name; None for a file that is not ours."""
+        found = _FILE_NAME.fullmatch(name) if isinstance(name, str) else None
+        if found is None:
+            return None
+        run, shard, digest, cut = found.groups()
+        part = None if cut is None else Slice.parse(cut.replace(".", ":"))
+        return None if cut is not None and part is None else cls(run, int(shard), digest, part)
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, object] | None) -> Tag | None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -16,7 +18,7 @@ from bulkrate.providers.failures import ANSWER, ROW_FAULTS, json_object
 from bulkrate.providers.http import Http, checked_key
 from bulkrate.providers.openai.failures import read_error
 from bulkrate.providers.openai.wire import parse_batch
-from bulkrate.providers.provider import Answer, BatchStatus, ResultFile, Search, Submission
+from bulkrate.providers.provider import Answer, BatchStatus, ResultFile, Search, Submission, Tag
 
 if TYPE_CHECKING:
     import httpx2
@@ -25,20 +27,46 @@ PAGE = 100
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
 
 
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How the calls of an OpenAI-shaped server differ from OpenAI's.
+
+    `name_field` is the form field that gives a file its name, where the file's own name is not enough. A
+    server without `metadata` is told our batches by the names of their input files. `repeat_header` carries
+    a word that the same create call has again when it is made again. `pages=False`: a list is a bare array,
+    whole. `read` turns a batch object into OpenAI's shape.
+    """
+
+    upload_path: str = "files"
+    upload_fields: Mapping[str, str] = field(default_factory=lambda: {"purpose": "batch"})
+    name_field: str | None = None
+    window: str = "24h"
+    metadata: bool = True
+    repeat_header: str | None = None
+    pages: bool = True
+    read: Callable[[dict[str, Any]], dict[str, Any]] = lambda fields: fields
+
+
+OPENAI = Shape()
+
+
 class OpenAIConnection:
     """Implements `bulkrate.providers.provider.Connection` for a server of OpenAI's shape."""
 
-    def __init__(self, http: Http, *, endpoint: str, limits: Limits) -> None:
+    def __init__(self, http: Http, *, endpoint: str, limits: Limits, shape: Shape = OPENAI) -> None:
         self._http = http
         self._endpoint = endpoint
         self._limits = limits
+        self._shape = shape
+        self._refused: Counter[str | None] = Counter()
 
     async def upload(self, name: str, content: BinaryIO) -> str:
+        named = {self._shape.name_field: name} if self._shape.name_field else {}
         fields = await self._http.json(
             "upload",
             "POST",
-            "files",
-            data={"purpose": "batch"},
+            self._shape.upload_path,
+            data={**self._shape.upload_fields, **named},
             files={"file": (name, content, "application/jsonl")},
             timeout_s=self._limits.upload_timeout_s,
         )
@@ -48,20 +76,39 @@ class OpenAIConnection:
         return str(file_id)
 
     async def create(self, submission: Submission) -> BatchStatus:
-        fields = {
+        fields: dict[str, Any] = {
             "input_file_id": submission.file_id,
             "endpoint": self._endpoint,
-            "completion_window": "24h",
-            "metadata": submission.tag.metadata(),
+            "completion_window": self._shape.window,
         }
-        timeout_s = self._limits.create_timeout_s
-        return _batch(await self._http.json("create", "POST", "batches", json=fields, timeout_s=timeout_s))
+        if self._shape.metadata:
+            fields["metadata"] = submission.tag.metadata()
+        created = await self._http.json(
+            "create",
+            "POST",
+            "batches",
+            json=fields,
+            timeout_s=self._limits.create_timeout_s,
+            headers=self._repeatable(submission),
+        )
+        return self._batch(created)
+
+    def _repeatable(self, submission: Submission) -> dict[str, str]:
+        """The header by which the server knows a create call that it gets twice, whoever repeats it.
+
+        A file is sent again after its batch was refused for a full queue: that call is another one, or the
+        answer would be the refused batch for ever.
+        """
+        if self._shape.repeat_header is None:
+            return {}
+        tag, file_id = submission.tag, submission.file_id
+        return {self._shape.repeat_header: f"{tag.run}-{tag.shard}-{file_id}-{self._refused[file_id]}"}
 
     async def answer(self, body: bytes, lane: Lane) -> Answer:
         fields = json.loads(body)
         if lane is Lane.FLEX:
             fields["service_tier"] = "flex"
-        path, timeout_s = self._endpoint.removeprefix("/v1/"), self._limits.answer_timeout_s
+        path, timeout_s = self._endpoint.removeprefix("/v1").lstrip("/"), self._limits.answer_timeout_s
         raw = await self._http.call(
             ANSWER, "POST", path, json=fields, timeout_s=timeout_s, answers=ROW_FAULTS
         )
@@ -80,30 +127,54 @@ class OpenAIConnection:
 
     async def find_run(self, run: str, since: datetime, known: frozenset[str]) -> list[BatchStatus]:
         found = [status async for status in self._newest_first(since) if status.id not in known]
+        if found and not self._shape.metadata:
+            tags = await self._tags_of_files()
+            found = [replace(status, tag=tags.get(status.input_file_id or "")) for status in found]
         return [status for status in found if status.tag is not None and status.tag.run == run]
 
+    async def _tags_of_files(self) -> dict[str, Tag]:
+        """What the names of the uploaded files tell, by file id."""
+        tags = {}
+        async for page in self._pages("files"):
+            for entry in page:
+                tag = Tag.from_file_name(entry.get("filename"))
+                if tag is not None:
+                    tags[str(entry.get("id"))] = tag
+        return tags
+
     async def _newest_first(self, since: datetime) -> AsyncIterator[BatchStatus]:
-        """The project's batches back to `since`, a page at a time; the listing has no filter (SDK 3.54.0)."""
+        """The project's batches back to `since`; the listing has no filter (SDK 3.54.0)."""
+        async for page in self._pages("batches"):
+            batches = [parse_batch(self._shape.read(entry)) for entry in page]
+            for status in batches:
+                yield status
+            if _older(batches, since):
+                return
+
+    async def _pages(self, path: str) -> AsyncIterator[list[dict[str, Any]]]:
+        """A listing, a page at a time, to its end."""
         after: str | None = None
         seen: set[str] = set()
         while True:
             params = {"limit": PAGE} if after is None else {"limit": PAGE, "after": after}
-            page = await self._http.json("list", "GET", "batches", params=params)
-            batches = _listed(page)
-            for status in batches:
-                yield status
-            more = page.get("has_more")
-            if more is False or not batches or _older(batches, since):
+            raw = await self._http.call("list", "GET", path, params=params if self._shape.pages else None)
+            page = _page(raw.content, bare=not self._shape.pages)
+            entries, more = page["data"], page.get("has_more")
+            yield entries
+            if more is False or not entries:
                 return
-            after = batches[-1].id
+            after = entries[-1]["id"]
             if after in seen:
                 if more is None:  # a server without pages: this was all of it
                     return
                 raise Unreachable("list: the provider repeats the same page, so absence cannot be told")
-            seen.update(status.id for status in batches)
+            seen.update(entry["id"] for entry in entries)
 
     async def status(self, batch_id: str) -> BatchStatus:
-        return _batch(await self._http.json("retrieve", "GET", f"batches/{quote(batch_id)}"))
+        status = self._batch(await self._http.json("retrieve", "GET", f"batches/{quote(batch_id)}"))
+        if status.queue_refusal is not None:
+            self._refused[status.input_file_id] += 1
+        return status
 
     async def download(self, file: ResultFile) -> AsyncIterator[bytes]:
         path = f"files/{quote(file.id)}"
@@ -116,7 +187,7 @@ class OpenAIConnection:
             yield chunk
 
     async def cancel(self, batch_id: str) -> BatchStatus:
-        return _batch(await self._http.json("cancel", "POST", f"batches/{quote(batch_id)}/cancel"))
+        return self._batch(await self._http.json("cancel", "POST", f"batches/{quote(batch_id)}/cancel"))
 
     async def delete_file(self, file_id: str) -> None:
         try:
@@ -127,21 +198,27 @@ class OpenAIConnection:
     async def aclose(self) -> None:
         await self._http.aclose()
 
+    def _batch(self, fields: dict[str, Any]) -> BatchStatus:
+        status = parse_batch(self._shape.read(fields))
+        if not status.id:
+            raise OutcomeUnknown("the provider's answer is not a batch")
+        return status
 
-def _batch(fields: dict[str, Any]) -> BatchStatus:
-    status = parse_batch(fields)
-    if not status.id:
-        raise OutcomeUnknown("the provider's answer is not a batch")
-    return status
 
-
-def _listed(page: dict[str, Any]) -> list[BatchStatus]:
-    """The batches of a page. An answer that is no page says nothing, least of all that there is no batch."""
-    entries = page.get("data")
+def _page(content: bytes, *, bare: bool) -> dict[str, Any]:
+    """A page, with the entries that have an id as `data`. An answer that is no page says nothing, least of
+    all that there is nothing. A `bare` one may be an array, and is whole."""
+    try:
+        page = json.loads(content)
+    except (ValueError, RecursionError):
+        page = None
+    if bare:
+        page = {"data": page.get("data") if isinstance(page, dict) else page, "has_more": False}
+    entries = page.get("data") if isinstance(page, dict) else None
     if not isinstance(entries, list):
-        raise Unreachable("list: the provider's answer is not a list of batches")
-    found = [parse_batch(fields) for fields in entries if isinstance(fields, dict)]
-    return [status for status in found if status.id]
+        raise Unreachable("list: the provider's answer is not a list")
+    named = [entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("id"), str)]
+    return {**page, "data": [entry for entry in named if entry["id"]]}
 
 
 def _older(batches: list[BatchStatus], since: datetime) -> bool:

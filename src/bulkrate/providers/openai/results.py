@@ -11,6 +11,7 @@ of another type, damaged UTF-8) goes through `lenient`, which keeps everything t
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -41,29 +42,32 @@ _BY_CODE = {
     "rate_limit_exceeded": ErrorClass.TRANSIENT,
     "server_error": ErrorClass.TRANSIENT,
 }
+_NO_CODES: Mapping[str, ErrorClass] = {}
 _BOM = b"\xef\xbb\xbf"
 
 
-def decode_line(line: bytes, *, label: str | None = None) -> Decoded | None:
+def decode_line(
+    line: bytes, *, label: str | None = None, codes: Mapping[str, ErrorClass] = _NO_CODES
+) -> Decoded | None:
     """Read one line; None when not even its custom_id can be read.
 
     `label` names the JSON property that wraps a choice's answer; it is unwrapped here, so that the answer
-    is the label whatever the dialect needed around it.
+    is the label whatever the dialect needed around it. `codes` are error codes of the server's own.
     """
     try:
         parsed = typed(line)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return _slowly(line, label)
-    return Decoded(parsed.custom_id, _outcome(parsed, label))
+        return _slowly(line, label, codes)
+    return Decoded(parsed.custom_id, _outcome(parsed, label, codes))
 
 
-def _slowly(line: bytes, label: str | None) -> Decoded | None:
+def _slowly(line: bytes, label: str | None, codes: Mapping[str, ErrorClass]) -> Decoded | None:
     line = line.removeprefix(_BOM)
     text = line.decode("utf-8", "replace")
     parsed = lenient(text)
     if parsed is None:
         return None
-    outcome = _outcome(parsed, label)
+    outcome = _outcome(parsed, label, codes)
     if outcome.succeeded and "\ufffd" in text and not _is_utf8(line):
         # The way damaged it: nobody knows what else is wrong with the answer. Its cost is known.
         outcome = Outcome(
@@ -85,18 +89,18 @@ def _is_utf8(line: bytes) -> bool:
     return True
 
 
-def _outcome(line: Line, label: str | None) -> Outcome:
+def _outcome(line: Line, label: str | None, codes: Mapping[str, ErrorClass]) -> Outcome:
     status = None if line.response is None else line.response.status_code or 0
     succeeded = status is not None and 200 <= status <= 299
     if _says_something(line.error):
         # Beside a response of 4xx the error is that response's; beside one of 2xx it speaks for itself.
-        return _failure(line.error, None if succeeded else status)
+        return _failure(line.error, None if succeeded else status, codes)
     if line.response is None:
         return Outcome(ErrorClass.TRANSIENT, "the result line has neither response nor error")
     body = line.response.body
     if not succeeded:
         error = body.error if isinstance(body, Body) else body
-        return _failure(error, status)
+        return _failure(error, status, codes)
     if not isinstance(body, Body):
         # Status 200 with an empty body was seen by a gateway (2026): nothing was answered.
         return Outcome(ErrorClass.TRANSIENT, f"status {status} with an empty body")
@@ -110,12 +114,12 @@ def _says_something(error: Error | str | None) -> bool:
     return bool(error)
 
 
-def _failure(error: Error | str | None, status: int | None) -> Outcome:
+def _failure(error: Error | str | None, status: int | None, codes: Mapping[str, ErrorClass]) -> Outcome:
     if isinstance(error, Error):
         code, kind, message = str(error.code or error.type or ""), error.type or "", error.message or ""
     else:
         code, kind, message = "", "", error or ""
-    known = _BY_CODE.get(code) or _BY_CODE.get(kind)
+    known = codes.get(code) or _BY_CODE.get(code) or _BY_CODE.get(kind)
     if known is None:
         passing = status is None or status in (408, 409, 429) or not 400 <= status <= 499
         known = ErrorClass.TRANSIENT if passing else ErrorClass.BAD_REQUEST

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
 from bulkrate.core.json_value import plain
+from bulkrate.core.outcome import ErrorClass
 from bulkrate.core.reconcile import BatchEnd
 from bulkrate.core.request import (
     Choice,
     DocumentPart,
+    FreeText,
     ImagePart,
     JsonSchema,
     Message,
@@ -42,10 +44,14 @@ LABEL = "label"
 class Dialect:
     """How an OpenAI-shaped server differs from OpenAI."""
 
-    # "json_schema": a strict schema with one enum; "structured_outputs": vLLM's own `choice`.
+    # "json_schema": a strict schema with one enum; "structured_outputs": vLLM's own `choice`; "none": the
+    # server cannot be held to any form, so the answer is only checked on our side.
     choice: str = "json_schema"
     cap_field: str = "max_completion_tokens"
     reasoning: tuple[str, ...] = ()
+    endpoints: Mapping[str, str] = field(default_factory=lambda: ENDPOINTS)
+    bare_lines: bool = False  # a line is custom_id and body, without method and url
+    error_codes: Mapping[str, ErrorClass] = field(default_factory=dict)  # beside those of OpenAI
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +63,7 @@ class OpenAIWire:
 
     @property
     def endpoint(self) -> str:
-        return ENDPOINTS[self.kind]
+        return self.dialect.endpoints[self.kind]
 
     def body(self, request: Request) -> dict[str, object]:
         if request.kind == "embed":
@@ -102,6 +108,8 @@ class OpenAIWire:
 
     def _output(self, output: Output) -> dict[str, object]:
         match output:
+            case Choice() | JsonSchema() if self.dialect.choice == "none":
+                return {}
             case Choice(labels=labels) if self.dialect.choice == "structured_outputs":
                 return {"structured_outputs": {"choice": list(labels)}}
             case Choice(labels=labels):
@@ -118,9 +126,15 @@ class OpenAIWire:
                 return {}
 
     def dropped(self, request: Request) -> tuple[str, ...]:
-        return ()
+        if self.dialect.choice != "none" or isinstance(request.output, FreeText):
+            return ()
+        return (
+            "output (the server cannot be held to a form: say it in the prompt, answers are checked here)",
+        )
 
     def envelope(self, tag: Tag) -> tuple[bytes, bytes, bytes]:
+        if self.dialect.bare_lines:
+            return b'{"custom_id":"', b'","body":', b"}\n"
         middle = b'","method":"POST","url":"' + self.endpoint.encode() + b'","body":'
         return b'{"custom_id":"', middle, b"}\n"
 
@@ -133,7 +147,7 @@ class OpenAIWire:
 
     def decode(self, line: bytes, output: Output) -> Decoded | None:
         wrapped = isinstance(output, Choice) and self.dialect.choice == "json_schema"
-        return decode_line(line, label=LABEL if wrapped else None)
+        return decode_line(line, label=LABEL if wrapped else None, codes=self.dialect.error_codes)
 
     def derived_cap(self, model: str, output: Output, answer_tokens: int | None) -> int | None:
         if answer_tokens is None or model.startswith(self.dialect.reasoning):

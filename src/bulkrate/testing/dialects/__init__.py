@@ -23,6 +23,7 @@ _MODULES: Final = {
     "bedrock": "bulkrate.testing.dialects.bedrock",
     "google": "bulkrate.testing.dialects.google",
     "openai": "bulkrate.testing.dialects.openai",
+    "together": "bulkrate.testing.dialects.together",
 }
 
 

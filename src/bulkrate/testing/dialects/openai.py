@@ -7,6 +7,7 @@ open is marked UNVERIFIED.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
 from starlette.datastructures import UploadFile
@@ -66,8 +67,8 @@ class OpenAIDialect:
 
     def routes(self, state: ProviderState, gates: Gates, api_key: str) -> Sequence[BaseRoute]:
         """``/v1/files``, ``/v1/batches`` and ``/v1/models``."""
-        api = _Api(state, gates, api_key)
-        table: tuple[tuple[str, str, _Handler], ...] = (
+        api = OpenAIApi(state, gates, api_key)
+        table: tuple[tuple[str, str, Handler], ...] = (
             ("POST", "/v1/files", api.upload),
             ("GET", "/v1/files", api.list_files),
             ("GET", "/v1/files/{id}", api.file),
@@ -82,15 +83,20 @@ class OpenAIDialect:
         return [Route(path, api.guarded(handler), methods=[method]) for method, path, handler in table]
 
 
-_Handler = Callable[[Request], Awaitable[Response]]
+Handler = Callable[[Request], Awaitable[Response]]
 
 
-class _Api:
+class OpenAIApi:
+    """The handlers. Servers that only resemble OpenAI's put other shapes around the same calls."""
+
+    purpose = "batch"
+    defaults: Mapping[str, Any] = MappingProxyType({})  # of a create call
+
     def __init__(self, state: ProviderState, gates: Gates, api_key: str) -> None:
         self._state, self._gates, self._api_key = state, gates, api_key
         self._requests = 0
 
-    def guarded(self, handler: _Handler) -> _Handler:
+    def guarded(self, handler: Handler) -> Handler:
         """Check the key, turn refusals into error bodies, stamp the request id."""
 
         async def endpoint(request: Request) -> Response:
@@ -133,12 +139,16 @@ class _Api:
                 raise missing("purpose")
             if blob.size_bytes > self._state.limits.max_file_bytes:
                 raise Refused(Reason.INVALID, "File is too large.")
-            if purpose == "batch" and not name.endswith(".jsonl"):
+            if purpose == self.purpose and not name.endswith(".jsonl"):
                 message = "Invalid file format for Batch API. Must be .jsonl"
                 raise Refused(Reason.INVALID, message)
             stored = self._state.add_file(blob, name=name, purpose=purpose)
             life_s = (
-                expiry_seconds(expiry) if expiry["seconds"] else _FILE_LIFE_S if purpose == "batch" else None
+                expiry_seconds(expiry)
+                if expiry["seconds"]
+                else _FILE_LIFE_S
+                if purpose == self.purpose
+                else None
             )
             stored.expires_at = None if life_s is None else stored.created_at + life_s
             return as_json(file_object(stored))
@@ -177,7 +187,7 @@ class _Api:
     # -- batches ---------------------------------------------------------------------------------------
 
     async def create(self, request: Request) -> Response:
-        body = json_object(await request.body())
+        body = {**self.defaults, **json_object(await request.body())}
 
         def effect() -> Response:
             self._check_create(body)
@@ -185,7 +195,7 @@ class _Api:
             batch = self._state.create_batch(
                 body["input_file_id"], endpoint=body["endpoint"], window=window, metadata=body.get("metadata")
             )
-            return as_json(batch_object(batch))
+            return self.created(batch)
 
         return await self._gates.perform("create", request, effect)
 
@@ -193,21 +203,35 @@ class _Api:
         def effect() -> Response:
             # A later page belongs to the list call of the first one.
             shown = self._state.listed(first_page="after" not in request.query_params)
-            return list_page(request, shown, lambda item: item.id, batch_object, most=100, default=20)
+            return self.listing(request, shown)
 
         return await self._gates.perform("list", request, effect)
 
     async def status(self, request: Request) -> Response:
         def effect() -> Response:
-            return as_json(batch_object(self._state.poll(request.path_params["id"])))
+            return as_json(self.shown(self._state.poll(request.path_params["id"])))
 
         return await self._gates.perform("status", request, effect)
 
     async def cancel(self, request: Request) -> Response:
         def effect() -> Response:
-            return as_json(batch_object(self._state.cancel(request.path_params["id"])))
+            return as_json(self.shown(self._state.cancel(request.path_params["id"])))
 
         return await self._gates.perform("cancel", request, effect)
+
+    # -- shapes ----------------------------------------------------------------------------------------
+
+    def shown(self, batch: Batch) -> dict[str, Any]:
+        """A batch as an answer tells of it."""
+        return batch_object(batch)
+
+    def created(self, batch: Batch) -> Response:
+        """The answer to a create call."""
+        return as_json(self.shown(batch))
+
+    def listing(self, request: Request, batches: Sequence[Batch]) -> Response:
+        """The answer to a list call."""
+        return list_page(request, batches, lambda item: item.id, self.shown, most=100, default=20)
 
     async def models(self, _request: Request) -> Response:
         names = DEFAULT_MODELS if self._state.models is None else self._state.models
@@ -236,8 +260,8 @@ class _Api:
                 "does not have access to it."
             )
             raise Refused(Reason.INVALID, message)
-        if stored.purpose != "batch":
-            message = f"Invalid file purpose '{stored.purpose}': must be 'batch'."
+        if stored.purpose != self.purpose:
+            message = f"Invalid file purpose '{stored.purpose}': must be '{self.purpose}'."
             raise Refused(Reason.INVALID, message, param="input_file_id")
 
 

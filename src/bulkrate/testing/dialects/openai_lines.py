@@ -35,7 +35,13 @@ _UNRUN: Final[Mapping[Fate, tuple[str, str]]] = {
 
 
 class OpenAICodec:
-    """Reads batch input lines and writes batch output and error lines."""
+    """Reads batch input lines and writes batch output and error lines.
+
+    ``bare``: lines are read without ``method`` and ``url``, as those of servers that only resemble OpenAI's.
+    """
+
+    def __init__(self, *, bare: bool = False) -> None:
+        self._bare = bare
 
     def scan(
         self,
@@ -55,7 +61,7 @@ class OpenAICodec:
                 break
             if len(scan.errors) >= _MAX_JOB_ERRORS:
                 break
-            row = _read(line, number, endpoint)
+            row = _read(line, number, endpoint, bare=self._bare)
             if isinstance(row, JobError):
                 scan.errors.append(row)
                 continue
@@ -87,6 +93,7 @@ class OpenAICodec:
         """One line of the output file or of the error file, and the row's usage if it was run."""
         request = orjson.loads(line)
         body: Mapping[str, Any] = request["body"]
+        url = request.get("url", CHAT)
         response: dict[str, Any] | None = None
         error: dict[str, str] | None = None
         usage: Usage | None = None
@@ -96,11 +103,9 @@ class OpenAICodec:
         elif fate in (Fate.REFUSED, Fate.REFUSED_IN_OUTPUT):
             # The refusal sits inside the response and the top-level error is null: a trap of the real one.
             status = context.refusal_status
-            response = _response(
-                status, context, {"error": _row_error(status, _refusal(body, request["url"]))}
-            )
+            response = _response(status, context, {"error": _row_error(status, _refusal(body, url))})
         else:
-            make = _embeddings if request["url"] == EMBEDDINGS else _chat
+            make = _embeddings if url == EMBEDDINGS else _chat
             answer, usage = make(body, fate, context)
             if not context.show_usage:
                 del answer["usage"]
@@ -134,7 +139,7 @@ class OpenAICodec:
             scan.errors.append(JobError("model_mismatch", message, number, "body.model"))
 
 
-def _read(line: bytes, number: int, endpoint: str) -> tuple[str, Mapping[str, Any]] | JobError:
+def _read(line: bytes, number: int, endpoint: str, *, bare: bool) -> tuple[str, Mapping[str, Any]] | JobError:
     """The id and the body of a well-formed line, or what is wrong with it."""
     try:
         request = orjson.loads(line)
@@ -142,6 +147,8 @@ def _read(line: bytes, number: int, endpoint: str) -> tuple[str, Mapping[str, An
         return JobError("invalid_json_line", "This line is not parseable as valid JSON.", number)
     if not isinstance(request, dict):
         return JobError("invalid_request", "Each line must be a JSON object.", number)
+    if bare and isinstance(request, dict):
+        request = {"method": "POST", "url": endpoint, **request}
     for name, kind in (("custom_id", str), ("method", str), ("url", str), ("body", dict)):
         if name not in request:
             return _absent(name, number)

@@ -1,0 +1,1 @@
+"""OpenAI-shaped servers by a file of facts each; no code."""
