@@ -35,6 +35,7 @@ from bulkrate.pipeline.workspace import Workspace
 from bulkrate.providers.http import Http
 from bulkrate.providers.openai import provider as openai_provider
 from bulkrate.providers.openai.client import open_http
+from bulkrate.providers.provider import Provider
 from bulkrate.providers.registry import get_provider
 from bulkrate.testing import MisbehavingProvider
 
@@ -296,9 +297,14 @@ def _time_limit() -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-_known_provider = cache(get_provider)
+_by_name = cache(get_provider)
 _open_ledger = Ledger.open
 _ledgers: dict[Path, Ledger] = {}
+
+
+def _known_provider(name: str, _env: Mapping[str, str] | None = None) -> Provider:
+    """The provider, looked up once for all runs."""
+    return _by_name(name)
 
 
 def _known_ledger(path: Path) -> Ledger:
