@@ -183,6 +183,14 @@ def test_a_job_that_failed_on_the_way_is_it() -> None:
     assert found.end is BatchEnd.FAILED
 
 
+def test_a_run_s_jobs_are_those_since_then() -> None:
+    """Older ones may have lost their results long ago."""
+    old = ours(1, submitTime="2026-09-01T00:00:00Z")
+    page = answer(200, {"invocationJobSummaries": [ours(2), old, job(3, name="bulkrate-0123456789x")]})
+    found = using(lambda call: page, lambda to: to.find_run(TAG.run, NOW, frozenset()))
+    assert [status.id for status in found] == [f"{ARN}000000000002"]
+
+
 def test_a_listing_in_a_circle_proves_no_absence() -> None:
     page = answer(200, {"invocationJobSummaries": [], "nextToken": "again"})
     with pytest.raises(Unreachable, match="same page"):
