@@ -43,7 +43,9 @@ WebhookSecret = Annotated[
 ]
 Dialect = Annotated[
     str,
-    typer.Option("--dialect", metavar="NAME", help="Whose API: openai, anthropic, google or together."),
+    typer.Option(
+        "--dialect", metavar="NAME", help="Whose API: openai, anthropic, bedrock, google or together."
+    ),
 ]
 ListFaults = Annotated[bool, typer.Option("--list-faults", help="Print the faults and stop.")]
 

@@ -44,6 +44,7 @@ _NAMES = {
     "azure": "Microsoft",
     "mistral": "Mistral AI",
     "aws": "AWS",
+    "bedrock": "AWS",
     "groq": "Groq",
     "x-ai": "xAI",
 }

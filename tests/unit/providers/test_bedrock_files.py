@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,13 @@ def test_without_a_role_there_are_single_answers_and_no_batches() -> None:
         using(lambda call: b"", lambda to: to.upload("x", io.BytesIO()), BULKRATE_BEDROCK_ROLE_ARN="")
     found, _ = answering(answer(200, {"content": []}), BULKRATE_BEDROCK_ROLE_ARN="", BULKRATE_BEDROCK_S3="")
     assert found.status_code == 200
+
+
+def test_without_the_extra_the_hint_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    with pytest.raises(ConfigError, match="boto3") as caught:
+        using(lambda call: b"", lambda to: to.status("x"))
+    assert (caught.value.code, caught.value.hint) == ("no_extra", "pip install 'bulkrate[bedrock]'")
 
 
 def test_a_region_is_needed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -140,7 +140,8 @@ class BedrockConnection:
 
     async def find_run(self, run: str, since: datetime, known: frozenset[str]) -> list[BatchStatus]:
         found = [status async for status in self._jobs(PREFIX + run) if status.id not in known]
-        return [status for status in found if status.tag is not None and status.tag.run == run]
+        ours = [status for status in found if status.tag is not None and status.tag.run == run]
+        return [status for status in ours if status.created_at is None or status.created_at >= since]
 
     async def _jobs(self, name: str) -> AsyncIterator[BatchStatus]:
         """All jobs with this in their names, newest first.
