@@ -72,3 +72,13 @@ class TestTogether(ProviderConformance):
         with MisbehavingProvider(faults, dialect="together", now=clock.now) as server:
             env = {"TOGETHER_BASE_URL": server.base_url, "TOGETHER_API_KEY": server.api_key}
             yield Counterpart(env, server)
+
+
+class TestMistral(ProviderConformance):
+    model = "mistral/mistral-small-2603"
+
+    @contextmanager
+    def counterpart(self, faults: str, clock: FakeClock) -> Iterator[Counterpart]:
+        with MisbehavingProvider(faults, dialect="mistral", now=clock.now) as server:
+            env = {"MISTRAL_BASE_URL": server.base_url, "MISTRAL_API_KEY": server.api_key}
+            yield Counterpart(env, server)

@@ -22,6 +22,7 @@ _MODULES: Final = {
     "anthropic": "bulkrate.testing.dialects.anthropic",
     "bedrock": "bulkrate.testing.dialects.bedrock",
     "google": "bulkrate.testing.dialects.google",
+    "mistral": "bulkrate.testing.dialects.mistral",
     "openai": "bulkrate.testing.dialects.openai",
     "together": "bulkrate.testing.dialects.together",
 }
