@@ -82,3 +82,17 @@ class TestMistral(ProviderConformance):
         with MisbehavingProvider(faults, dialect="mistral", now=clock.now) as server:
             env = {"MISTRAL_BASE_URL": server.base_url, "MISTRAL_API_KEY": server.api_key}
             yield Counterpart(env, server)
+
+
+class TestAzure(ProviderConformance):
+    model = "azure/gpt-4o-mini-batch"
+
+    @contextmanager
+    def counterpart(self, faults: str, clock: FakeClock) -> Iterator[Counterpart]:
+        with MisbehavingProvider(faults, dialect="azure", now=clock.now) as server:
+            env = {
+                "AZURE_OPENAI_ENDPOINT": server.base_url,
+                "AZURE_OPENAI_API_KEY": server.api_key,
+                "OPENAI_API_VERSION": "2025-03-01-preview",
+            }
+            yield Counterpart(env, server)
