@@ -325,6 +325,30 @@ def test_an_environment_that_cannot_be(env: dict[str, str]) -> None:
         asyncio.run(provider.connect(MODEL, env=env, state_dir=Path()))
 
 
+def test_a_service_accounts_token_is_read_for_every_call(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+
+    async def main() -> list[str | None]:
+        async with scripted(lambda call: answer(200, OURS)) as server:
+            env = {
+                "MISTRAL_API_KEY": KEY,
+                "MISTRAL_SA_TOKEN_PATH": str(token),
+                "MISTRAL_BASE_URL": server.base_url,
+            }
+            token.write_text("first\n")
+            connection = await provider.connect(MODEL, env=env, state_dir=Path())
+            await connection.status("j-999")
+            token.write_text("second\n")
+            await connection.status("j-999")
+            token.unlink()
+            with pytest.raises(ConfigError, match="MISTRAL_SA_TOKEN_PATH"):
+                await connection.create(SUBMISSION)
+            await connection.aclose()
+            return [call.headers.get("authorization") for call in server.calls]
+
+    assert asyncio.run(main()) == ["Bearer first", "Bearer second"]
+
+
 def test_notes_and_facts() -> None:
     assert provider.notes({}) == ()
     assert "own prices" in provider.notes({"MISTRAL_BASE_URL": "http://x"})[0]

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bulkrate.core.limits import Limits, Traits
+from bulkrate.errors import ConfigError
 from bulkrate.providers.facts import read_facts, with_overrides
-from bulkrate.providers.http import Http, key_of
+from bulkrate.providers.http import Http, checked_key, key_of
 from bulkrate.providers.mistral.client import MistralConnection
 from bulkrate.providers.mistral.failures import read_error
 from bulkrate.providers.mistral.wire import ENDPOINTS, MistralWire
@@ -16,6 +17,10 @@ PACKAGE = "bulkrate.providers.mistral"
 DEFAULT_BASE_URL = "https://api.mistral.ai"
 # The SDK has no variable for its `server_url` (3.7.0); this is the name that others use.
 ADDRESS = "MISTRAL_BASE_URL"
+
+
+# A service account's token lies in a file that is renewed, and counts before a key, as in the SDK.
+TOKEN_PATH, API_KEY = "MISTRAL_SA_TOKEN_PATH", "MISTRAL_API_KEY"
 
 
 class Mistral:
@@ -43,7 +48,12 @@ class Mistral:
     async def connect(
         self, model: str, *, kind: str = "chat", env: Mapping[str, str], state_dir: Path
     ) -> MistralConnection:
-        key = key_of(env, *self.traits(model).keys)
+        path = env.get(TOKEN_PATH, "").strip()
+        key = _token(path) if path else key_of(env, API_KEY)
+
+        async def fresh() -> Mapping[str, str]:
+            return {"Authorization": f"Bearer {_token(path)}"}
+
         address = env.get(ADDRESS, "").strip().rstrip("/") or DEFAULT_BASE_URL
         http = Http(
             address.removesuffix("/v1"),  # the SDK's addresses have no version, those of others do
@@ -51,8 +61,19 @@ class Mistral:
             secret=key,
             address_variable=ADDRESS,
             read_error=read_error,
+            more_headers=fresh if path else None,
         )
         return MistralConnection(http, model=model, endpoint=ENDPOINTS[kind], limits=self.limits(model, env))
+
+
+def _token(path: str) -> str:
+    """The token in a file. Raises `ConfigError` where there is none: no call was made."""
+    try:
+        return checked_key(Path(path).read_text(encoding="utf-8"), TOKEN_PATH)
+    except OSError as error:
+        raise ConfigError(
+            f"{TOKEN_PATH}: {path} cannot be read: {error.strerror or error}", code="no_key"
+        ) from error
 
 
 provider = Mistral()
