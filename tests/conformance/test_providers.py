@@ -72,3 +72,27 @@ class TestTogether(ProviderConformance):
         with MisbehavingProvider(faults, dialect="together", now=clock.now) as server:
             env = {"TOGETHER_BASE_URL": server.base_url, "TOGETHER_API_KEY": server.api_key}
             yield Counterpart(env, server)
+
+
+class TestMistral(ProviderConformance):
+    model = "mistral/mistral-small-2603"
+
+    @contextmanager
+    def counterpart(self, faults: str, clock: FakeClock) -> Iterator[Counterpart]:
+        with MisbehavingProvider(faults, dialect="mistral", now=clock.now) as server:
+            env = {"MISTRAL_BASE_URL": server.base_url, "MISTRAL_API_KEY": server.api_key}
+            yield Counterpart(env, server)
+
+
+class TestAzure(ProviderConformance):
+    model = "azure/gpt-4o-mini-batch"
+
+    @contextmanager
+    def counterpart(self, faults: str, clock: FakeClock) -> Iterator[Counterpart]:
+        with MisbehavingProvider(faults, dialect="azure", now=clock.now) as server:
+            env = {
+                "AZURE_OPENAI_ENDPOINT": server.base_url,
+                "AZURE_OPENAI_API_KEY": server.api_key,
+                "OPENAI_API_VERSION": "2025-03-01-preview",
+            }
+            yield Counterpart(env, server)

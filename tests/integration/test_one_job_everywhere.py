@@ -21,6 +21,8 @@ DIALECTS = {
     "openai": ("openai/gpt-4.1-nano", "OPENAI_BASE_URL", "OPENAI_API_KEY"),
     "anthropic": ("anthropic/claude-haiku-4-5", "ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY"),
     "google": ("google/gemini-2.5-flash", "GOOGLE_GEMINI_BASE_URL", "GEMINI_API_KEY"),
+    "azure": ("azure/gpt-4o-mini", "AZURE_OPENAI_ENDPOINT", "AZURE_OPENAI_API_KEY"),
+    "mistral": ("mistral/mistral-small-2603", "MISTRAL_BASE_URL", "MISTRAL_API_KEY"),
 }
 WORDS = ("late", "broken", "lost", "wrong", "fine")
 

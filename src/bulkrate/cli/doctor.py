@@ -89,12 +89,10 @@ def _findings(terminal: Terminal, only: str | None) -> Iterator[Finding]:
                 get_provider(only, terminal.env)
             for name in provider_names(terminal.env) if only is None else [only]:
                 known = describe(name, terminal.env)
-                # Servers that need no key are many, and few of them are there: only when asked for.
-                if known["key_found"] or (not known["keys"] and name in ("local", only)):
+                # Servers that need no key are many, and few of them are there: only when asked for. One that
+                # is asked for without its key says what is missing, or has a login.
+                if only is not None or known["key_found"] or name == "local":
                     yield _way(workspace, name)
-                elif only is not None:
-                    variables = " or ".join(known["keys"])
-                    yield Finding(name, False, f"{variables} is not set", f"export {known['keys'][0]}=…")
     except BulkrateError as error:
         yield Finding("ledger" if only is None else only, False, error.message, error.hint)
 

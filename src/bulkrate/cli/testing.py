@@ -43,9 +43,7 @@ WebhookSecret = Annotated[
 ]
 Dialect = Annotated[
     str,
-    typer.Option(
-        "--dialect", metavar="NAME", help="Whose API: openai, anthropic, bedrock, google or together."
-    ),
+    typer.Option("--dialect", metavar="NAME", help="Whose API it speaks: a provider of ours, by its name."),
 ]
 ListFaults = Annotated[bool, typer.Option("--list-faults", help="Print the faults and stop.")]
 

@@ -21,7 +21,7 @@ from bulkrate.jobs.template import LineTemplate, RowTemplate
 from bulkrate.pipeline.encode import Encoder, LineEncoder, TemplateEncoder
 from bulkrate.pipeline.partition import Checks
 from bulkrate.pricing import PUBLISHED, PriceList
-from bulkrate.providers.provider import WIDEST_TAG, Provider, Wire
+from bulkrate.providers.provider import WIDEST_TAG, Configurable, Provider, Wire
 from bulkrate.providers.registry import get_provider
 from bulkrate.tokens import TokenCounter, counter_for
 
@@ -40,6 +40,8 @@ class Setup:
     def provider(self) -> Provider:
         """The job's provider, which has the job's lanes."""
         found = get_provider(self.job.provider, self.env)
+        if isinstance(found, Configurable):
+            found = found.configured(self.env)
         lane, offered = self.job.lane, found.traits(self.job.model_name or "").lanes
         for field, name in (("use", lane.use), ("rescue", lane.rescue)):
             if name not in (*offered, "none"):

@@ -34,7 +34,8 @@ class Http:
 
     `secret` is the key, kept out of every message; `address_variable` is the environment variable that sets
     the address, for hints. `use_proxies=False` leaves the environment's proxies aside, for a server on this
-    machine. Raises `ConfigError` for an address that cannot be.
+    machine. `params` go into the query of every call, and what `more_headers` gives into its headers.
+    Raises `ConfigError` for an address that cannot be.
     """
 
     def __init__(
@@ -46,6 +47,8 @@ class Http:
         address_variable: str,
         read_error: ReadError,
         use_proxies: bool = True,
+        params: Mapping[str, str] | None = None,
+        more_headers: Callable[[], Awaitable[Mapping[str, str]]] | None = None,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         import httpx2
@@ -62,10 +65,13 @@ class Http:
             if request.url.host != own_host:
                 for name in headers:
                     request.headers.pop(name, None)
+            elif more_headers is not None:
+                request.headers.update(await more_headers())
 
         self._client = httpx2.AsyncClient(
             base_url=base_url.rstrip("/") + "/",
             headers=dict(headers),
+            params=dict(params or {}),
             timeout=READ_TIMEOUT_S,
             trust_env=use_proxies,
             follow_redirects=True,

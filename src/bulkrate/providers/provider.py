@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, runtime_checkable
 
 from bulkrate.core.identity import TAG_LENGTH
 from bulkrate.core.lanes import Lane
@@ -243,6 +243,14 @@ class Provider(Protocol):
         self, model: str, *, kind: str = "chat", env: Mapping[str, str], state_dir: Path
     ) -> Connection:
         """Open the way to the vendor. Raises `ConfigError` when a key or an extra is missing."""
+
+
+@runtime_checkable
+class Configurable(Protocol):
+    """A `Provider` whose wire depends on the environment."""
+
+    def configured(self, env: Mapping[str, str]) -> Provider:
+        """The provider in this environment."""
 
 
 class Connection(Protocol):

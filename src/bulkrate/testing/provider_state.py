@@ -317,7 +317,7 @@ class ProviderState:
             batch.done = batch.rows * max(batch.polls - 1, 0) // self.polls
 
     def _close_window(self, batch: Batch) -> None:
-        if not batch.ended and self.at() >= batch.expires_at:
+        if self.limits.expires and not batch.ended and self.at() >= batch.expires_at:
             batch.rows = batch.scan.rows
             self._finish(batch, Phase.EXPIRED, Fate.EXPIRED)
 
@@ -335,7 +335,7 @@ class ProviderState:
             self.meter.billed_output_tokens += found.usage.output_tokens
         order = self.plan.rng("order", batch.ordinal)
         for purpose, lines in found.files(self.limits, phase).items():
-            if lines:
+            if lines or self.limits.empty_files:
                 order.shuffle(lines)  # no provider promises an order
                 stored = self._store(Blob(lines), f"{batch.id}_{purpose}.jsonl", "batch_output", None)
                 if purpose == "output":
@@ -358,11 +358,7 @@ class ProviderState:
             if not (batch.ended or batch.foreign or batch.scan.errors) and batch.scan.model == scan.model
         )
         if enqueued + scan.prompt_tokens > queue.count:
-            message = (
-                f"Enqueued token limit reached for {scan.model} in organization org-misbehaving. "
-                f"Limit: {queue.count:,} enqueued tokens. "
-                "Please try again once some in_progress batches have been completed."
-            )
+            message = self.limits.queue_message.format(model=scan.model, limit=queue.count)
             if queue.word("at") == "create":
                 raise Refused(Reason.INVALID, message, code="token_limit_exceeded")
             scan.errors.append(JobError("token_limit_exceeded", message))

@@ -66,7 +66,8 @@ class Limits:
     """What one batch may hold, and what it leaves behind.
 
     ``min_requests``: fewer make a batch fail. ``one_file``: answers and errors come in one result file.
-    ``lost_at``: ends after which there is none.
+    ``lost_at``: ends after which there is none. ``empty_files``: a file without lines is there all the same.
+    ``expires``: whether the window closes. ``queue_message``: what is said where the token queue is full.
     """
 
     max_requests: int
@@ -75,6 +76,12 @@ class Limits:
     min_requests: int = 1
     one_file: bool = False
     lost_at: frozenset[Phase] = frozenset()
+    empty_files: bool = False
+    expires: bool = True
+    queue_message: str = (
+        "Enqueued token limit reached for {model} in organization org-misbehaving. Limit: {limit:,} enqueued "
+        "tokens. Please try again once some in_progress batches have been completed."
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,7 +84,7 @@ class ResultWriter:
             written, spent = self._codec.result(line, fate, context)
             if fate in _OUTPUT:
                 results.output.append(_damaged(written, fate))
-            elif fate is not Fate.MISSING:
+            elif written and fate is not Fate.MISSING:
                 results.errors.append(written)
             if fate is Fate.ANSWERED:
                 work.answered.append((row, line))

@@ -20,6 +20,7 @@ class Call:
     method: str
     path: str
     body: bytes
+    headers: dict[str, str] = field(default_factory=dict)
 
     @property
     def json(self) -> Any:
@@ -73,7 +74,7 @@ async def scripted(script: Script) -> AsyncIterator[Scripted]:
                     body += (await reader.readexactly(size + 2))[:-2]
             else:
                 body = await reader.readexactly(int(headers.get("content-length", 0)))
-            call = Call(method, path, body)
+            call = Call(method, path, body, headers)
             seen.calls.append(call)
             reply = script(call)
             if reply is None:

@@ -191,15 +191,21 @@ ENDS = {
 RUNNING = frozenset({"validating", "in_progress", "finalizing", "cancelling"})
 
 # "… Limit: 90000 enqueued tokens. Please try again …" (openai-python issues 1643 and 2084).
-_QUEUE_LIMIT = re.compile(r"[Ll]imit:\s*([\d,]{1,20})\s*enqueued tokens")
+# Azure: "The number of enqueued tokens has surpassed the configured limit of 30K for the deployment …"
+# (learn.microsoft.com Q&A 2285577).
+_QUEUE_LIMIT = re.compile(
+    r"[Ll]imit:\s*([\d,]{1,20})()\s*enqueued tokens|enqueued tokens .{0,40}limit of ([\d,]{1,20})([KMB]?)\b"
+)
+_THOUSANDS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9}
 QUEUE_CODE = "token_limit_exceeded"
 
 
 def queue_refusal(message: str) -> QueueRefusal:
     """Read the limit out of a token-queue refusal, where the message names it."""
     found = _QUEUE_LIMIT.search(message)
-    digits = found[1].replace(",", "") if found else ""
-    return QueueRefusal(message, int(digits) if digits else None)
+    digits = (found[1] or found[3]).replace(",", "") if found else ""
+    unit = _THOUSANDS[(found[4] or "") if found else ""]
+    return QueueRefusal(message, int(digits) * unit if digits else None)
 
 
 def parse_batch(fields: Mapping[str, Any]) -> BatchStatus:

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 
 _MODULES: Final = {
     "anthropic": "bulkrate.testing.dialects.anthropic",
+    "azure": "bulkrate.testing.dialects.azure",
     "bedrock": "bulkrate.testing.dialects.bedrock",
     "google": "bulkrate.testing.dialects.google",
+    "mistral": "bulkrate.testing.dialects.mistral",
     "openai": "bulkrate.testing.dialects.openai",
     "together": "bulkrate.testing.dialects.together",
 }

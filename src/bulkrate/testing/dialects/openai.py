@@ -90,6 +90,7 @@ class OpenAIApi:
     """The handlers. Servers that only resemble OpenAI's put other shapes around the same calls."""
 
     purpose = "batch"
+    endpoints: Sequence[str] = ANSWERED_ENDPOINTS
     defaults: Mapping[str, Any] = MappingProxyType({})  # of a create call
 
     def __init__(self, state: ProviderState, gates: Gates, api_key: str) -> None:
@@ -102,10 +103,7 @@ class OpenAIApi:
         async def endpoint(request: Request) -> Response:
             self._requests += 1
             try:
-                if request.headers.get("authorization") != f"Bearer {self._api_key}":
-                    response = error_response(401, "Incorrect API key provided.", code="invalid_api_key")
-                else:
-                    response = await handler(request)
+                response = self.turned_away(request) or await handler(request)
             except Refused as refused:
                 status = refused.status or _STATUS[refused.reason]
                 response = error_response(status, refused.message, param=refused.param, code=refused.code)
@@ -221,6 +219,12 @@ class OpenAIApi:
 
     # -- shapes ----------------------------------------------------------------------------------------
 
+    def turned_away(self, request: Request) -> Response | None:
+        """The answer to a caller without the right key."""
+        if request.headers.get("authorization") == f"Bearer {self._api_key}":
+            return None
+        return error_response(401, "Incorrect API key provided.", code="invalid_api_key")
+
     def shown(self, batch: Batch) -> dict[str, Any]:
         """A batch as an answer tells of it."""
         return batch_object(batch)
@@ -242,8 +246,8 @@ class OpenAIApi:
         for name in ("input_file_id", "endpoint", "completion_window"):
             if not isinstance(body.get(name), str):
                 raise missing(name)
-        if body["endpoint"] not in ANSWERED_ENDPOINTS:
-            known = ", ".join(ANSWERED_ENDPOINTS)
+        if body["endpoint"] not in self.endpoints:
+            known = ", ".join(self.endpoints)
             message = f"Invalid value: '{body['endpoint']}'. Supported values are: {known}."
             raise Refused(Reason.INVALID, message, param="endpoint", code="invalid_value")
         if body["completion_window"] != "24h":

@@ -81,7 +81,7 @@ class OpenAICodec:
             if _refusal(body, endpoint) is not None:
                 scan.refused.add(scan.rows)
             scan.rows += 1
-            inputs += _input_count(body) if endpoint == EMBEDDINGS else 0
+            inputs += _input_count(body) if _embeds(endpoint) else 0
         if number == 0:
             scan.errors.append(JobError("empty_file", "The input file is empty."))
         if limits.max_embedding_inputs is not None and inputs > limits.max_embedding_inputs:
@@ -105,7 +105,7 @@ class OpenAICodec:
             status = context.refusal_status
             response = _response(status, context, {"error": _row_error(status, _refusal(body, url))})
         else:
-            make = _embeddings if url == EMBEDDINGS else _chat
+            make = _embeddings if _embeds(url) else _chat
             answer, usage = make(body, fate, context)
             if not context.show_usage:
                 del answer["usage"]
@@ -174,7 +174,7 @@ def _absent(name: str, number: int) -> JobError:
 
 def _refusal(body: Mapping[str, Any], endpoint: str) -> tuple[str, str] | None:
     """Why the model endpoint would turn this row away, with the parameter; ``None`` if it would not."""
-    name = "input" if endpoint == EMBEDDINGS else "messages"
+    name = "input" if _embeds(endpoint) else "messages"
     if name not in body:
         return f"Missing required parameter: '{name}'.", name
     given = body[name]
@@ -190,6 +190,10 @@ def _refusal(body: Mapping[str, Any], endpoint: str) -> tuple[str, str] | None:
     if isinstance(temperature, int | float) and not 0 <= temperature <= 2:
         return "Invalid 'temperature': expected a value between 0 and 2.", "temperature"
     return None
+
+
+def _embeds(endpoint: str) -> bool:
+    return endpoint.endswith("/embeddings")
 
 
 def _input_count(body: Mapping[str, Any]) -> int:

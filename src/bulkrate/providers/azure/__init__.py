@@ -1,0 +1,1 @@
+"""Azure OpenAI: OpenAI's files and batches, under deployment names."""

@@ -1,0 +1,1 @@
+"""Mistral: files and batch jobs."""

@@ -1,0 +1,159 @@
+"""Azure OpenAI's files and batches: OpenAI's counterpart, with what Azure does otherwise.
+
+Facts: Microsoft's batch articles (copies of 2025-08), the v1 REST reference and openai SDK 3.54 (2026). Both
+APIs are spoken: the classic one with a dated version in the query, and v1. Which endpoint v1's lines name is
+UNVERIFIED: both forms are taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from bulkrate.testing.answers import TokenCounter
+from bulkrate.testing.dialects.openai import OpenAIApi
+from bulkrate.testing.dialects.openai_lines import OpenAICodec
+from bulkrate.testing.dialects.openai_objects import as_json, batch_object, error_response, json_object
+from bulkrate.testing.faults import Fate
+from bulkrate.testing.gates import Gates
+from bulkrate.testing.provider_state import ProviderState
+from bulkrate.testing.records import Batch, JobError, Limits, Phase, RowContext, Scan, Usage
+
+LIMITS: Final = Limits(
+    max_requests=100_000,
+    max_file_bytes=200_000_000,
+    empty_files=True,  # a batch without failed rows names an error file of no bytes
+    expires=False,
+    queue_message=(
+        "The number of enqueued tokens has surpassed the configured limit of {limit} for the deployment "
+        "'{model}'. Please either increase the limit or try again once the current jobs have finished."
+    ),
+)
+BATCHES_ONLY: Final = "-batch"
+"""How the name of a deployment ends that answers no single requests."""
+
+_BOM: Final = b"\xef\xbb\xbf"
+_SAFE: Final = {
+    name: {"filtered": False, "severity": "safe"} for name in ("hate", "self_harm", "sexual", "violence")
+}
+_HIT: Final = {**_SAFE, "violence": {"filtered": True, "severity": "high"}}
+_FILTERED: Final = {
+    "message": "The response was filtered due to the prompt triggering the content management policy.",
+    "type": None,
+    "param": "prompt",
+    "code": "content_filter",
+    "status": 400,
+    "innererror": {"code": "ResponsibleAIPolicyViolation", "content_filter_result": _HIT},
+}
+
+
+class AzureCodec(OpenAICodec):
+    """OpenAI's lines, and what the filters say of each answer."""
+
+    def scan(
+        self,
+        lines: Iterable[bytes],
+        *,
+        endpoint: str,
+        limits: Limits,
+        models: Sequence[str] | None,
+        count_tokens: TokenCounter,
+    ) -> Scan:
+        """Validate a whole input file. One with a byte order mark is refused, for no reason that helps."""
+        kept = list(lines)
+        if kept and kept[0].startswith(_BOM):
+            message = "Unable to extract the deployment name from the first line of the file."
+            return Scan(errors=[JobError("invalid_request", message)])
+        return super().scan(kept, endpoint=endpoint, limits=limits, models=models, count_tokens=count_tokens)
+
+    def result(self, line: bytes, fate: Fate, context: RowContext) -> tuple[bytes, Usage | None]:
+        """A result line; a refusal among the answers is the filter's."""
+        written, usage = super().result(line, fate, context)
+        fields = orjson.loads(written)
+        body: Any = (fields["response"] or {}).get("body")
+        if fate is Fate.REFUSED_IN_OUTPUT:
+            body["error"] = _FILTERED
+        if isinstance(body, dict) and "choices" in body:
+            body["prompt_filter_results"] = [{"prompt_index": 0, "content_filter_results": _SAFE}]
+            for choice in body["choices"]:
+                hit = choice["finish_reason"] == "content_filter"
+                choice["content_filter_results"] = _HIT if hit else _SAFE
+        return orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE), usage
+
+
+class AzureDialect:
+    """The dialect object: see ``bulkrate.testing.dialects``."""
+
+    prefix = ""
+    limits = LIMITS
+
+    def codec(self) -> AzureCodec:
+        """The reader of request lines and writer of result lines."""
+        return AzureCodec()
+
+    def routes(self, state: ProviderState, gates: Gates, api_key: str) -> Sequence[BaseRoute]:
+        """Files, batches and single answers, under both APIs' paths."""
+        api = _Api(state, gates, api_key)
+        table = [
+            (method, f"{root}{path}", handler)
+            for root in ("/openai/v1", "/openai")
+            for method, path, handler in (
+                ("POST", "/files", api.upload),
+                ("GET", "/files", api.list_files),
+                ("GET", "/files/{id}", api.file),
+                ("GET", "/files/{id}/content", api.download),
+                ("DELETE", "/files/{id}", api.delete_file),
+                ("POST", "/batches", api.create),
+                ("GET", "/batches", api.list_batches),
+                ("GET", "/batches/{id}", api.status),
+                ("POST", "/batches/{id}/cancel", api.cancel),
+            )
+        ]
+        for path in ("chat/completions", "embeddings"):
+            table.append(("POST", f"/openai/v1/{path}", api.answer))
+            table.append(("POST", f"/openai/deployments/{{deployment}}/{path}", api.answer))
+        return [Route(path, api.guarded(handler), methods=[method]) for method, path, handler in table]
+
+
+class _Api(OpenAIApi):
+    endpoints = ("/chat/completions", "/embeddings", "/v1/chat/completions", "/v1/embeddings")
+
+    def turned_away(self, request: Request) -> Response | None:
+        """A key, or a token in its place; and a version, where the path has none."""
+        given = request.headers.get("api-key") or request.headers.get("authorization", "").removeprefix(
+            "Bearer "
+        )
+        if given != self._api_key:
+            return error_response(401, "Access denied due to invalid subscription key.", code="401")
+        if not request.url.path.startswith("/openai/v1/") and "api-version" not in request.query_params:
+            return error_response(404, "Resource not found", code="404")
+        return None
+
+    def shown(self, batch: Batch) -> dict[str, Any]:
+        """A batch that does not expire, and of which little is told before it runs."""
+        shown = {**batch_object(batch), "expires_at": None}
+        if batch.phase is Phase.VALIDATING:
+            shown |= {"endpoint": None, "request_counts": None, "output_file_id": "", "error_file_id": ""}
+        return shown
+
+    async def answer(self, request: Request) -> Response:
+        """One answer, of a deployment that gives such."""
+        body = json_object(await request.body())
+        deployment = str(request.path_params.get("deployment") or body.get("model"))
+        if deployment.endswith(BATCHES_ONLY):
+            message = f"The chatCompletion operation does not work with the specified model, {deployment}."
+            return error_response(400, message, code="OperationNotSupported")
+        if self._state.models is not None and deployment not in self._state.models:
+            message = "The API deployment for this resource does not exist."
+            return error_response(404, message, code="DeploymentNotFound")
+        line = {"custom_id": "", "url": request.url.path, "body": {**body, "model": deployment}}
+        written, _ = self._state.codec.result(orjson.dumps(line), Fate.ANSWERED, self._state.writer.single())
+        return as_json(orjson.loads(written)["response"]["body"])
+
+
+dialect = AzureDialect()
