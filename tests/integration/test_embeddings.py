@@ -16,13 +16,16 @@ import anyio
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from batch_server_running import running
 
 from bulkrate.errors import JobError
 from bulkrate.jobs.load import load_job_mapping
+from bulkrate.jobs.spec import LaneSpec
 from bulkrate.ledger.home import Home
 from bulkrate.pipeline.report import report
 from bulkrate.pipeline.workspace import Workspace
 from bulkrate.providers.local.launch import find_server
+from bulkrate.server.engines.static import StaticEngine
 from bulkrate.testing import FakeClock, MisbehavingProvider
 from bulkrate.testing.dialects.openai_lines import OpenAICodec
 
@@ -129,6 +132,31 @@ def test_a_model_that_mixes_sizes(tmp_path: Path, misbehaving_provider: Any) -> 
     shelf.run()
     assert shelf.column().type == pa.list_(pa.float32())
     assert [len(vector) for vector in shelf.column().to_pylist()] == [4, 5, 4, 5, 4, 5]
+
+
+def test_geminis_vectors_are_the_same_kind_of_column(tmp_path: Path, misbehaving_provider: Any) -> None:
+    server = misbehaving_provider("missing=2", dialect="google")
+    shelf = Shelf(tmp_path, server)
+    shelf.env |= {"GOOGLE_GEMINI_BASE_URL": server.base_url, "GEMINI_API_KEY": server.api_key}
+    shelf.write([f"text {n}" for n in range(9)])
+    found = shelf.run(model="google/gemini-embedding-001", dimensions=8)
+    assert found["rows"]["succeeded"] == 9
+    assert shelf.column().type == pa.list_(pa.float32(), 8)
+
+
+@pytest.mark.parametrize("lane", ["batch", "live"])
+def test_a_server_of_ones_own_embeds_on_both_lanes(tmp_path: Path, lane: str) -> None:
+    shelf = Shelf(tmp_path)
+    shelf.write(["A baker sells bread.", "The train leaves.", "A baker sells bread."])
+    with running(tmp_path / "server", engine=StaticEngine()) as server:  # type: ignore[arg-type]
+        shelf.env |= {"BULKRATE_SERVER_URL": server.url}
+        job = shelf.job(model="bulkrate-server/wordllama-256")
+        job = job.model_copy(update={"lane": LaneSpec(use=lane, poll=0.05)})
+        with closing(shelf.space()) as space:
+            run = space.approve(space.prepare(job), decide=lambda quote: True)
+            anyio.run(lambda: space.advance(run.id))
+    vectors = shelf.column().to_pylist()
+    assert vectors[0] == vectors[2] != vectors[1]
 
 
 # -- the local model -----------------------------------------------------------------------------------------
