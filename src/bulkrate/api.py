@@ -88,7 +88,9 @@ class Results:
         from bulkrate.datasets.record_batches import record_batch
 
         columns, schema = self._columns(), self.schema
-        batches = (record_batch(rows, columns) for rows in self._workspace.rows(self._run) if rows)
+        batches = (
+            record_batch(rows, columns) for rows in self._workspace.rows(self._run, table=True) if rows
+        )
         return pa.RecordBatchReader.from_batches(schema, batches)
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
@@ -100,8 +102,10 @@ class Results:
 
     def _columns(self) -> list[Any]:
         from bulkrate.pipeline.deliver import sink_columns
+        from bulkrate.pipeline.run_folder import RunFolder
 
-        return sink_columns(self._workspace.setup(self._workspace.run(self._run)))
+        setup = self._workspace.setup(self._workspace.run(self._run))
+        return sink_columns(setup, RunFolder(self._workspace.home.run_dir(self._run)), table=True)
 
 
 class Run:

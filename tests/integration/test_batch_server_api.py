@@ -108,7 +108,7 @@ def test_refused_creates(server: RunningServer) -> None:
     file = server.client.files.create(file=("a.jsonl", jsonl([row(1)])), purpose="batch")
     good: dict[str, Any] = {"input_file_id": file.id, "endpoint": CHAT, "completion_window": "24h"}
     for change, param in (
-        ({"endpoint": "/v1/embeddings"}, "endpoint"),
+        ({"endpoint": "/v1/responses"}, "endpoint"),
         ({"completion_window": "tomorrow"}, "completion_window"),
         ({"completion_window": "0h"}, "completion_window"),
         ({"input_file_id": "file-unknown"}, "input_file_id"),

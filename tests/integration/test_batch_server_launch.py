@@ -117,7 +117,7 @@ def test_what_went_wrong_is_told(state: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         ensure_server(state, model="echo", engine="steam")
     assert caught.value.message == "the local batch server ended with code 2: no engine is called 'steam'"
-    assert caught.value.hint == "engines: openvino, echo"
+    assert caught.value.hint == "engines: openvino, static, echo"
 
 
 def test_another_model_in_the_same_directory(state: Path) -> None:
@@ -135,4 +135,4 @@ def test_it_ends_by_itself(state: Path) -> None:
 
 def test_the_table_of_models() -> None:
     assert local_model("smollm2-135m-instruct").context_window == 8192
-    assert {model.licence for model in local_models().values()} == {"Apache-2.0"}
+    assert {model.licence for model in local_models().values()} == {"Apache-2.0", "MIT"}

@@ -85,7 +85,7 @@ class Site:
 def test_a_made_up_provider_in_under_thirty_lines(tmp_path: Path, misbehaving_provider: Any) -> None:
     assert len(MADE_UP.splitlines()) < 30
     server = misbehaving_provider(
-        "missing=2 create_unanswered=1 duplicate_rows=3 status_503=2",
+        "missing=2 create_cut=1 duplicate_rows=3 status_503=2",
         answer=lambda body: body["messages"][0]["content"].upper(),
     )
     site = Site(tmp_path, {"ROCKET_BASE_URL": server.base_url, "ROCKET_KEY": server.api_key})

@@ -13,6 +13,7 @@ from bulkrate.cli import options
 from bulkrate.cli.terminal import Terminal, quoted
 
 if TYPE_CHECKING:
+    from bulkrate.pipeline.disk import DiskUse
     from bulkrate.pipeline.prepare import Rejection
 
 SHOWN_PER_CODE = 20
@@ -30,7 +31,7 @@ def check(
     from bulkrate.cli.preparing import counting
     from bulkrate.ledger.home import Home
     from bulkrate.pipeline.clock import SystemClock
-    from bulkrate.pipeline.disk import TOKEN_BYTES, disk_use
+    from bulkrate.pipeline.disk import disk_use
     from bulkrate.pipeline.prepare import assemble_and_check, packer_for, quote_of, rejections
     from bulkrate.pipeline.prices import find_prices
     from bulkrate.pipeline.run_folder import RunFolder
@@ -47,7 +48,7 @@ def check(
             enumerate(checked.vectors), first_number=0, max_tokens=setup.limits.queued_tokens
         )
         quote = quote_of(setup, folder, checked, SystemClock().now(), shards=shards)
-        disk = disk_use(folder, quote.rows, quote.output_tokens_max)
+        disk = disk_use(folder, quote.rows, quote.output_tokens_max, setup.output)
         problems = Problems()
         for rejection in rejections(folder, checked.partitions, iter(checked.vectors)):
             problems.add(rejection)
@@ -80,11 +81,19 @@ def check(
                 terminal.say(f"… and {count - SHOWN_PER_CODE:,} more rows: {code}")
         show_quote(terminal, quote, f"{job.name}, {balance.rows:,} rows", rejected=balance.rejected)
         batches = "1 batch" if len(shards) == 1 else f"{len(shards):,} batches"
-        answers = "answers add up to" if disk.results_bytes is not None else "answers, not capped, add"
-        added = size(disk.results_bytes) if disk.results_bytes is not None else f"{TOKEN_BYTES} bytes a token"
-        terminal.note(f"disk: {size(disk.assembled_bytes)} once prepared; {answers} {added}")
+        terminal.note(f"disk: {size(disk.assembled_bytes)} once prepared; {_added(disk, setup.kind)}")
         terminal.note(f"{batches} to send; answers of earlier runs are not taken into account here")
     return 1 if balance.rejected else 0
+
+
+def _added(disk: DiskUse, kind: str) -> str:
+    from bulkrate.pipeline.disk import NUMBER_BYTES, TOKEN_BYTES
+
+    if disk.results_bytes is not None:
+        return f"answers add up to {size(disk.results_bytes)}"
+    if kind == "embed":
+        return f"vectors add {NUMBER_BYTES} bytes for each of their numbers"
+    return f"answers, not capped, add {TOKEN_BYTES} bytes a token"
 
 
 def size(size_bytes: int) -> str:

@@ -134,11 +134,12 @@ def _way(workspace: Workspace, name: str) -> Finding:
 def _installed() -> Finding:
     from bulkrate.providers.local.models import local_models
 
-    missing = [model.weights for model in local_models().values() if not model.installed]
+    models = [model for model in local_models().values() if model.weights is not None]
+    missing = [str(model.weights) for model in models if not model.installed]
     if missing:
-        return Finding(
-            "local", False, f"weights are missing: {', '.join(map(str, missing))}", "bulkrate models"
-        )
+        # One answers chats, the other embeds texts: few need both.
+        said = f"weights are missing: {', '.join(missing)}"
+        return Finding("local", len(missing) < len(models), said, "bulkrate models")
     return Finding("local", True, "its models are installed")
 
 

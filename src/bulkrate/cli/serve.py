@@ -18,7 +18,9 @@ State = Annotated[
         "--state", metavar="FOLDER", help="Where files and batches are kept. Default: in the state directory."
     ),
 ]
-Engine = Annotated[str, typer.Option("--engine", help="What answers: openvino, or echo (no model).")]
+Engine = Annotated[
+    str, typer.Option("--engine", help="What answers: openvino, static (embeddings), or echo (no model).")
+]
 ModelName = Annotated[str, typer.Option("--model", help="The model the engine loads.")]
 IdleExit = Annotated[
     float | None,

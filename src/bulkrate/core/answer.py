@@ -3,13 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import orjson
 
-from bulkrate.core.request import Choice, JsonSchema, Output
+from bulkrate.core.embedding import embedded
+from bulkrate.core.outcome import ErrorClass, Outcome
+from bulkrate.core.request import Choice, Embedding, JsonSchema, Output
 
 Check = Callable[[str], str | None]
+
+
+def judge(output: Output) -> Callable[[Outcome], Outcome]:
+    """A function from an outcome as it was decoded to the one that counts."""
+    if isinstance(output, Embedding):
+        return partial(embedded, dimensions=output.dimensions)
+    return partial(_checked, check=checker(output))
+
+
+def _checked(outcome: Outcome, check: Check) -> Outcome:
+    if outcome.error is not None or outcome.text is None:
+        return outcome
+    reason = check(outcome.text)
+    if reason is None:
+        return outcome
+    return Outcome(
+        ErrorClass.INVALID_OUTPUT,
+        reason,
+        outcome.text,
+        outcome.finish_reason,
+        outcome.model,
+        outcome.usage,
+    )
 
 
 def checker(output: Output) -> Check:

@@ -43,7 +43,8 @@ CLASS_OF_CODE: dict[int, ErrorClass] = {code: name for name, code in ERROR_CODES
 class Outcome(msgspec.Struct, frozen=True, gc=False):
     """One row's end in one attempt: an answer (`error` is None) or a class and the provider's reason.
 
-    `text` is the answer as the model wrote it, kept even when it fails a check (it was paid for).
+    `text` is the answer as the model wrote it, kept even when it fails a check (it was paid for);
+    `embedding` the packed numbers of a text's vector (`core.embedding`), in its place.
     """
 
     error: ErrorClass | None = None
@@ -52,6 +53,7 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     finish_reason: str | None = None
     model: str | None = None
     usage: Usage = NONE
+    embedding: bytes | None = None
 
     @property
     def succeeded(self) -> bool:

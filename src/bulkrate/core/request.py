@@ -147,7 +147,18 @@ class JsonSchema:
         return {"json_schema": dict(self.schema), "name": self.name}
 
 
-Output = FreeText | Choice | JsonSchema
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    """The answer is the text's vector, of `dimensions` numbers if that many are asked for."""
+
+    dimensions: int | None = None
+    kind: Literal["embedding"] = "embedding"
+
+    def canonical(self) -> Any:
+        return None  # the request's own `kind` and `dimensions` say it
+
+
+Output = FreeText | Choice | JsonSchema | Embedding
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,9 @@ Templates, hashes and JSON Lines need plain values, so a source gives:
 - binary as base64, UUIDs as text; maps as objects; dictionary-encoded columns as their values
 - NaN as null; infinities as "Infinity" and "-Infinity"
 
+Embeddings are the one value that is not JSON's own: an `array` of 32-bit floats, which goes into Arrow as it
+is, without a Python number for each.
+
 A sink that is told the column's type takes these forms back, so Parquet in gives Parquet out.
 """
 
@@ -15,13 +18,15 @@ from __future__ import annotations
 import base64
 import math
 import uuid
+from array import array
+from collections.abc import Collection
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["from_plain", "is_plain", "stored_type", "to_plain"]
+__all__ = ["embedding_type", "from_plain", "is_plain", "stored_type", "to_plain"]
 
 
 def to_plain(array: pa.Array) -> list[Any]:
@@ -225,6 +230,8 @@ def from_plain(values: list[Any], kind: pa.DataType) -> pa.Array:
         flat = [pair for pair_list in pairs if pair_list for pair in pair_list]
         keys = from_plain([_key(key, kind.key_type) for key, _ in flat], kind.key_type)
         return pa.MapArray.from_arrays(offsets, keys, from_plain([v for _, v in flat], kind.item_type), kind)
+    if any(type(value) is array for value in values):
+        return _from_arrays(values, kind)
     if is_.is_fixed_size_list(kind):
         flat = [item for value in values for item in (value or [None] * kind.list_size)]
         null = pa.array([value is None for value in values], pa.bool_())
@@ -236,6 +243,29 @@ def from_plain(values: list[Any], kind: pa.DataType) -> pa.Array:
         offsets = _offsets(values, pa.int64() if large else pa.int32())
         return build.from_arrays(offsets, from_plain(flat, kind.value_type), type=kind)
     return pa.array(values, kind)
+
+
+def embedding_type(dimensions: Collection[int]) -> pa.DataType:
+    """The type of a column of embeddings: a list of a fixed size, where all have the same."""
+    import pyarrow as pa
+
+    return pa.list_(pa.float32(), next(iter(dimensions)) if len(dimensions) == 1 else -1)
+
+
+def _from_arrays(values: list[Any], kind: pa.DataType) -> pa.Array:
+    """Embeddings, copied as bytes."""
+    import pyarrow as pa
+
+    fixed = pa.types.is_fixed_size_list(kind)
+    if fixed and any(len(value) != kind.list_size for value in values if value is not None):
+        raise ValueError("a list of another size")
+    missing = bytes(4 * kind.list_size) if fixed else b""
+    data = pa.py_buffer(b"".join(missing if value is None else value for value in values))
+    numbers = pa.Array.from_buffers(pa.float32(), data.size // 4, [None, data])
+    if fixed:
+        null = pa.array([value is None for value in values], pa.bool_())
+        return pa.FixedSizeListArray.from_arrays(numbers, type=kind, mask=null)
+    return pa.ListArray.from_arrays(_offsets(values, pa.int32()), numbers, type=kind)
 
 
 def _offsets(lists: list[Any], kind: pa.DataType) -> pa.Array:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from array import array
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
 import orjson
 
+from bulkrate.core.embedding import decimals
 from bulkrate.datasets.block import Problem
 
 __all__ = ["json_line", "json_text", "key_of", "looks_like_openai_batch", "row_hash"]
@@ -77,7 +79,7 @@ def looks_like_openai_batch(row: Mapping[str, Any]) -> bool:
 def json_line(value: Any) -> bytes:
     """`value` as one line of JSON, with its line end. See `json_text` for odd values."""
     try:
-        return orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE)
+        return orjson.dumps(value, default=_numbers, option=orjson.OPT_APPEND_NEWLINE)
     except TypeError:
         return _careful(value) + b"\n"
 
@@ -91,9 +93,15 @@ def json_text(value: Any) -> str | None:
     if value is None or type(value) is str:
         return value if value is None else _encodable(value)
     try:
-        return orjson.dumps(value).decode()
+        return orjson.dumps(value, default=_numbers).decode()
     except TypeError:
         return _careful(value).decode()
+
+
+def _numbers(value: Any) -> list[float]:
+    if type(value) is array:
+        return decimals(value)
+    raise TypeError
 
 
 def _careful(value: Any) -> bytes:
@@ -107,6 +115,8 @@ def _clean(value: Any) -> Any:
         return value if value - value == 0 else None
     if isinstance(value, Mapping):
         return {_encodable(str(key)): _clean(item) for key, item in value.items()}
+    if type(value) is array:
+        return decimals(value)
     if isinstance(value, (list, tuple)):
         return [_clean(item) for item in value]
     return value

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     ColumnType: TypeAlias = str | pa.DataType
 
-__all__ = ["Column", "Sink", "SinkError", "copied_columns", "open_sink"]
+__all__ = ["Column", "Sink", "SinkError", "copied_columns", "is_table", "open_sink"]
 
 TYPES = frozenset({"string", "integer", "number", "boolean", "json", "error"})
 
@@ -100,8 +100,7 @@ def open_sink(
     Raises `SinkError` for an unknown format, columns of the same name, or a path that cannot be written.
     """
     path = Path(path)
-    inner = Path(path.stem) if compression_of(path) else path
-    given = (format or inner.suffix).lower().lstrip(".")
+    given = _format_of(path, format)
     writer = _WRITERS.get(given)
     if writer is None:
         near = difflib.get_close_matches(given, _WRITERS, n=1)
@@ -128,6 +127,16 @@ def open_sink(
     from bulkrate.datasets.csv_sink import CsvSink
 
     return CsvSink(path, columns, delimiter="\t" if writer == "tsv" else ",")
+
+
+def is_table(path: Path, given: str | None = None) -> bool:
+    """Whether the sink at `path` writes the columns it was told of, and nothing else of a row."""
+    return _WRITERS.get(_format_of(path, given)) != "jsonl"
+
+
+def _format_of(path: Path, given: str | None) -> str:
+    inner = Path(path.stem) if compression_of(path) else path
+    return (given or inner.suffix).lower().lstrip(".")
 
 
 def _check(columns: Sequence[Column]) -> None:

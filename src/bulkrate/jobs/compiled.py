@@ -78,6 +78,9 @@ def template_defects(job: Job) -> list[Defect]:
 
 def texts_of(spec: RequestSpec) -> Iterator[Text]:
     """The templated strings, in the order of the chat. Places are those of the job file."""
+    if spec.embed is not None:
+        yield Text(("request", "embed"), 0, "user", spec.embed)
+        return
     if spec.messages is None:
         if spec.system is not None:
             yield Text(("request", "system"), 0, "system", spec.system)

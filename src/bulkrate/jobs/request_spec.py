@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from bulkrate.core.request import Choice, FreeText, JsonSchema, Output, Tool
+from bulkrate.core.request import Choice, Embedding, FreeText, JsonSchema, Output, Tool
 from bulkrate.jobs.fields import Labels, Model, Number, Strings, Whole, wrong
 from bulkrate.jobs.json_schema import check_json_schema
 
@@ -28,6 +28,7 @@ _FROZEN = ConfigDict(extra="forbid", frozen=True)
 _RESERVED_EXTRA = {
     "model": "is set by `request.model`",
     "messages": "is made from the prompt",
+    "input": "is made from `embed`",
     "stream": "cannot be used in a batch",
     "n": "would be paid and not read: one answer per row",
     "max_tokens": "is set by `request.max_output_tokens`",
@@ -35,6 +36,9 @@ _RESERVED_EXTRA = {
     "response_format": "is set by `request.output`",
     "reasoning_effort": "is set by `request.reasoning`",
 }
+
+
+_WITH_EMBED = frozenset({"model", "embed", "dimensions", "extra"})
 
 
 class PartSpec(BaseModel):
@@ -182,7 +186,7 @@ def _named_output(value: Any) -> Any:
 
 
 class RequestSpec(BaseModel):
-    """What is asked about each row: exactly one of `prompt` and `messages`."""
+    """What is asked about each row: exactly one of `prompt`, `messages` and `embed`."""
 
     model_config = _FROZEN
 
@@ -207,6 +211,18 @@ class RequestSpec(BaseModel):
     messages: Annotated[
         tuple[MessageSpec, ...] | None,
         Field(description="The whole chat, instead of `prompt`: a list of turns, each a template."),
+    ] = None
+    embed: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            description="The text to embed, instead of a chat; a template. The answer is its vector: a list "
+            "of numbers, in Parquet of a fixed size. Only `model`, `dimensions` and `extra` go with it.",
+        ),
+    ] = None
+    dimensions: Annotated[
+        Whole | None,
+        Field(ge=1, description="With `embed`: how many numbers a vector has, where the model lets one say."),
     ] = None
     output: Annotated[
         OutputSpec | None,
@@ -245,8 +261,14 @@ class RequestSpec(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.prompt is None and self.messages is None:
-            raise wrong("needs `prompt` or `messages`")
+        if self.embed is not None:
+            for name in type(self).model_fields:
+                if name not in _WITH_EMBED and getattr(self, name) is not None:
+                    raise wrong("cannot stand beside `embed`", at=name)
+        elif self.dimensions is not None:
+            raise wrong("goes with `embed` only", at="dimensions")
+        elif self.prompt is None and self.messages is None:
+            raise wrong("needs `prompt`, `messages` or `embed`")
         if self.prompt is not None and self.messages is not None:
             raise wrong("cannot stand beside `prompt`", at="messages")
         if self.messages is not None:
@@ -274,6 +296,8 @@ class RequestSpec(BaseModel):
     @property
     def answer(self) -> Output:
         """`output` as the core knows it."""
+        if self.embed is not None:
+            return Embedding(self.dimensions)
         if self.output is None:
             return FreeText()
         if self.output.choice is not None:

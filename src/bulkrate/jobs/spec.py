@@ -223,7 +223,7 @@ class Job(BaseModel):
         Literal["exact", "never"] | None,
         Field(
             description="Whether rows with equal requests share one answer: `exact` or `never`. Default: "
-            "`exact` for `choice` and `json_schema`, `never` for free text."
+            "`exact` for `choice`, `json_schema` and `embed`, `never` for free text."
         ),
     ] = None
     canary: Annotated[
@@ -309,7 +309,9 @@ class Job(BaseModel):
         """`reuse` with its default filled in."""
         if self.reuse is not None:
             return self.reuse
-        return "exact" if self.request is not None and self.request.output is not None else "never"
+        request = self.request
+        bounded = request is not None and (request.output is not None or request.embed is not None)
+        return "exact" if bounded else "never"
 
     @property
     def sink_path(self) -> Path:

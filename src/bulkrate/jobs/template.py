@@ -82,7 +82,8 @@ class RowTemplate:
             values.append(text)
         for group in self._prompts:
             if all(not values[number].strip() for number in group):
-                return Problem("empty_prompt", "the prompt is empty")
+                what = "prompt" if self._spec.embed is None else "text to embed"
+                return Problem("empty_prompt", f"the {what} is empty")
         for number in self._urls:
             if not values[number].startswith(URLS):
                 where = written(self._slots[number].text.place)
@@ -129,6 +130,15 @@ class RowTemplate:
             number = self._holes.get(place)
             return self._constants[place] if number is None else values[number]
 
+        if spec.embed is not None:
+            return Request(
+                model=spec.model_name,
+                kind="embed",
+                inputs=(text_at(("request", "embed")),),
+                dimensions=spec.dimensions,
+                output=spec.answer,
+                extra=spec.extra,
+            )
         return Request(
             model=spec.model_name,
             messages=_messages(spec, text_at),

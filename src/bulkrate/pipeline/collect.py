@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 import zstandard
 
-from bulkrate.core.answer import Check, checker
+from bulkrate.core.answer import judge
 from bulkrate.core.lanes import Lane
 from bulkrate.core.outcome import ErrorClass, Outcome
 from bulkrate.core.reconcile import BatchEnd, Reconciliation
@@ -27,6 +27,7 @@ from bulkrate.errors import NotFoundError, QuotaError, Unreachable
 from bulkrate.ledger.records import BatchRecord, ShardRecord, UsageRecord
 from bulkrate.pipeline.context import RunContext
 from bulkrate.pipeline.durable import whole_file
+from bulkrate.pipeline.row_files import GROUP_ROWS
 from bulkrate.pipeline.run_folder import outcome_writer
 from bulkrate.pipeline.submit import wait_after_failure
 from bulkrate.providers.provider import ResultFile
@@ -112,35 +113,19 @@ class Decoded:
 def decode(context: RunContext, shard: ShardRecord, batch: BatchRecord | None) -> Decoded:
     """Reconcile the landed lines of a shard with what was sent. Pure apart from reading the files."""
     found = Reconciliation(shard.run, shard.number, shard.requests)
-    check = checker(context.output)
+    judged = judge(context.output)
     for kind in KINDS:
         for line in result_lines(context, shard.number, kind):
             decoded = context.wire.decode(line, context.output)
             if decoded is None:
                 found.unreadable += 1
             else:
-                found.add(decoded.custom_id, _checked(decoded.outcome, check))
+                found.add(decoded.custom_id, judged(decoded.outcome))
     end = shard.end or BatchEnd.COMPLETED
     outcomes = found.finish(end, shard.note if end is BatchEnd.FAILED else None)
     if end is BatchEnd.FAILED:
         _spare_the_innocent(outcomes, batch)
     return Decoded(outcomes, found.strangers, found.repeats, found.unreadable)
-
-
-def _checked(outcome: Outcome, check: Check) -> Outcome:
-    if outcome.error is not None or outcome.text is None:
-        return outcome
-    reason = check(outcome.text)
-    if reason is None:
-        return outcome
-    return Outcome(
-        ErrorClass.INVALID_OUTPUT,
-        reason,
-        outcome.text,
-        outcome.finish_reason,
-        outcome.model,
-        outcome.usage,
-    )
 
 
 def _spare_the_innocent(outcomes: list[Outcome], batch: BatchRecord | None) -> None:
@@ -183,8 +168,15 @@ def collect(context: RunContext, shard: ShardRecord, *, cancelling: bool) -> Non
 
 def record_outcomes(context: RunContext, shard: ShardRecord, outcomes: list[Outcome]) -> None:
     """Write a shard's outcomes file."""
-    columns: dict[str, Sequence[Any]] = {
-        "row": context.folder.rows(shard.number),
+    rows = context.folder.rows(shard.number)
+    with outcome_writer(context.folder.outcomes_path(shard.number)) as write:
+        for begin in range(0, len(rows), GROUP_ROWS):
+            write(_columns(rows[begin : begin + GROUP_ROWS], outcomes[begin : begin + GROUP_ROWS]))
+
+
+def _columns(rows: Sequence[int], outcomes: list[Outcome]) -> dict[str, Sequence[Any]]:
+    return {
+        "row": rows,
         "error": [outcome.error for outcome in outcomes],
         "message": [outcome.message for outcome in outcomes],
         "text": [outcome.text for outcome in outcomes],
@@ -195,9 +187,8 @@ def record_outcomes(context: RunContext, shard: ShardRecord, outcomes: list[Outc
         "cached_tokens": [outcome.usage.cached_tokens for outcome in outcomes],
         "cache_write_tokens": [outcome.usage.cache_write_tokens for outcome in outcomes],
         "reasoning_tokens": [outcome.usage.reasoning_tokens for outcome in outcomes],
+        "embedding": [outcome.embedding for outcome in outcomes],
     }
-    with outcome_writer(context.folder.outcomes_path(shard.number)) as write:
-        write(columns)
 
 
 def apply_outcomes(

@@ -7,22 +7,24 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from bulkrate.core.request import Embedding
 from bulkrate.core.run_states import RUN_TABLE, RunEvent
-from bulkrate.datasets.sink import Column, open_sink
+from bulkrate.datasets.arrow_values import embedding_type
+from bulkrate.datasets.sink import Column, is_table, open_sink
 from bulkrate.ledger.home import Home
 from bulkrate.ledger.ledger import Ledger
 from bulkrate.ledger.records import RunRecord
 from bulkrate.pipeline.assemble import PARTITION_ROWS
-from bulkrate.pipeline.join import RESULT_COLUMNS, ROW_NUMBER, Delivery, Joiner, result_names
+from bulkrate.pipeline.join import ANSWER, RESULT_COLUMNS, ROW_NUMBER, Delivery, Joiner, result_names
 from bulkrate.pipeline.run_folder import Partitions, RunFolder
 from bulkrate.pipeline.setup import Setup
 from bulkrate.signals import signal
 
 
-def deliverer_for(ledger: Ledger, home: Home, setup: Setup, run: RunRecord) -> Joiner:
-    """The joiner of a run, with the columns its job asks for."""
+def deliverer_for(ledger: Ledger, home: Home, setup: Setup, run: RunRecord, *, table: bool = False) -> Joiner:
+    """The joiner of a run, with the columns its job asks for; for a `table` each of them has a name."""
     key = setup.job.key
-    copied = _copied(setup)
+    copied = _copied(setup, table)
 
     def include(values: Mapping[str, Any]) -> Mapping[str, Any]:
         if copied is None:
@@ -36,31 +38,35 @@ def deliverer_for(ledger: Ledger, home: Home, setup: Setup, run: RunRecord) -> J
         partitions=Partitions(PARTITION_ROWS, run.rows),
         output=setup.output,
         key=key,
-        names=result_names(_source_names(setup)),
+        names=result_names(_source_names(setup, table)),
         include=include,
     )
 
 
-def _copied(setup: Setup) -> tuple[str, ...] | None:
-    """Source columns that stand beside the answer; None: whatever each row has (JSON lines)."""
+def _copied(setup: Setup, table: bool) -> tuple[str, ...] | None:
+    """Source columns that stand beside the answer; None: whatever each row has (JSON lines to JSON lines)."""
     if setup.job.sink.include == "key":
         return setup.job.key or ()
-    return setup.source.columns()
+    return setup.column_names if table else setup.source.columns()
 
 
-def _source_names(setup: Setup) -> list[str]:
-    return list(_copied(setup) or setup.job.key or ())
+def _source_names(setup: Setup, table: bool) -> list[str]:
+    return list(_copied(setup, table) or setup.job.key or ())
 
 
-def sink_columns(setup: Setup) -> list[Column]:
+def sink_columns(setup: Setup, folder: RunFolder, *, table: bool) -> list[Column]:
     """The columns of the sink, in order: source columns, then the results."""
+    answer = embedding_type(folder.dimensions()) if isinstance(setup.output, Embedding) else None
     key = setup.job.key
-    names = _source_names(setup)
+    names = _source_names(setup, table)
     types = setup.source.column_types() if hasattr(setup.source, "column_types") else {}
     columns = [] if key is not None else [Column(ROW_NUMBER, "integer")]
     columns += [Column(name, types.get(name, "json")) for name in names]
     renamed = result_names(names)
-    return columns + [Column(renamed[column.name], column.type) for column in RESULT_COLUMNS]
+    for column in RESULT_COLUMNS:
+        kind = column.type if column.name != ANSWER or answer is None else answer
+        columns.append(Column(renamed[column.name], kind))
+    return columns
 
 
 def deliver_run(
@@ -71,10 +77,12 @@ def deliver_run(
     assert run is not None
     job = setup.job
     target = path or Path(run.sink or job.sink_path)
-    joiner = deliverer_for(ledger, home, setup, run)
     written_as = None if path is not None else job.sink.format
+    table = is_table(target, written_as)
+    joiner = deliverer_for(ledger, home, setup, run, table=table)
     signal("deliver.before")
-    delivery = joiner.deliver(setup.source, lambda: open_sink(target, sink_columns(setup), written_as))
+    columns = sink_columns(setup, RunFolder(home.run_dir(run.id)), table=table)
+    delivery = joiner.deliver(setup.source, lambda: open_sink(target, columns, written_as))
     signal("deliver.after")
     detail = {
         "rows": delivery.rows,

@@ -27,6 +27,7 @@ class Encoder(Protocol):
     """Turns a source row into an encoded request. It can be pickled: worker processes get a copy."""
 
     choice: Sequence[str]
+    embeds: bool
 
     def encode(self, row: Mapping[str, Any]) -> Encoded | Problem:
         """The row's request, or why it has none."""
@@ -37,6 +38,7 @@ class TemplateEncoder:
 
     def __init__(self, template: Any, wire: Wire, choice: Sequence[str]) -> None:
         self.choice = choice
+        self.embeds = template.request.kind == "embed"
         self._template = template
         self._wire = wire
         self._body: Pieces | None
@@ -70,7 +72,8 @@ class LineEncoder:
 
     choice: Sequence[str] = ()
 
-    def __init__(self, template: Any, wire: Wire) -> None:
+    def __init__(self, template: Any, wire: Wire, *, embeds: bool) -> None:
+        self.embeds = embeds
         self._template = template
         self._wire = wire
 

@@ -9,19 +9,29 @@ import pyarrow as pa
 
 from bulkrate.core.answer import value_of
 from bulkrate.core.outcome import ErrorClass
-from bulkrate.core.request import JsonSchema, Output
+from bulkrate.core.request import Embedding, JsonSchema, Output
 from bulkrate.core.vector import RowState, Vector
 from bulkrate.datasets.content import row_hash
 from bulkrate.pipeline.outcomes import Columns
 from bulkrate.pipeline.row_files import digests
 
-OUTCOME_COLUMNS = ("error", "message", "text", "finish_reason", "model", "input_tokens", "output_tokens")
+_COLUMNS = ("error", "message", "finish_reason", "model", "input_tokens", "output_tokens")
 
 _STATUS = {RowState.SUCCEEDED: "succeeded", RowState.FAILED: "failed", RowState.REJECTED: "rejected"}
 _STATUSES = [_STATUS.get(RowState(state), "pending") for state in range(len(RowState))]
 
 End = tuple[str, Any, dict[str, str] | None, str | None, str | None, int | None, int | None, int]
 """status, output, error, finish_reason, model, input_tokens, output_tokens, attempts"""
+
+
+def outcome_columns(output: Output) -> tuple[str, ...]:
+    """The columns of an outcome that a row's end is made of: its answer, and what is around it."""
+    return (answer_column(output), *_COLUMNS)
+
+
+def answer_column(output: Output) -> str:
+    """Where the answer is kept."""
+    return "embedding" if isinstance(output, Embedding) else "text"
 
 
 class Ends:
@@ -40,7 +50,7 @@ class Ends:
         self.first = first
         self._manifest = manifest
         self._hashes = digests(manifest, "row_hash")
-        outputs = outcomes["text"]
+        outputs = outcomes[answer_column(output)]
         if isinstance(output, JsonSchema):
             outputs = [value_of(output, text) for text in outputs]
         errors: list[dict[str, str] | None] = [None] * len(vector)

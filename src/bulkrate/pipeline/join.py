@@ -15,19 +15,21 @@ from typing import Any
 
 import orjson
 
-from bulkrate.core.request import Output
+from bulkrate.core.embedding import unpack
+from bulkrate.core.request import Embedding, Output
 from bulkrate.datasets.content import key_of
 from bulkrate.datasets.sink import Column, Sink
 from bulkrate.datasets.source import BLOCK_ROWS, Problem, Source
 from bulkrate.ledger.ledger import Ledger
-from bulkrate.pipeline.ends import OUTCOME_COLUMNS, Ends
+from bulkrate.pipeline.ends import Ends, outcome_columns
 from bulkrate.pipeline.outcomes import OutcomeReader
 from bulkrate.pipeline.row_files import numbers
 from bulkrate.pipeline.run_folder import Partitions, RunFolder
 
+ANSWER = "output"
 RESULT_COLUMNS: tuple[Column, ...] = (
     Column("status", "string"),
-    Column("output", "json"),
+    Column(ANSWER, "json"),
     Column("error", "error"),
     Column("finish_reason", "string"),
     Column("model", "string"),
@@ -82,9 +84,10 @@ class Joiner:
         self._folder = folder
         self._partitions = partitions
         self._output = output
+        self._embeds = isinstance(output, Embedding)
         self._key = key
         self._include = include
-        self._outcomes = OutcomeReader(folder, OUTCOME_COLUMNS)
+        self._outcomes = OutcomeReader(folder, outcome_columns(output))
         self._joined = lru_cache(maxsize=4)(self._join_partition)
         # Value by value, so that a record costs one look at each.
         self._columns = tuple(names[column.name] for column in RESULT_COLUMNS)
@@ -222,4 +225,6 @@ class Joiner:
         if values is not None:
             record.update(self._include(values))
         record.update(zip(self._columns, end, strict=True))
+        if self._embeds and end[1] is not None:
+            record[self._columns[1]] = unpack(end[1])
         return record

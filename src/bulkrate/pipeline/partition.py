@@ -106,7 +106,7 @@ class PartitionAssembler:
             sizes[at] = len(found.body)
             chats.append(found.texts)
             counted.append(index)
-        counts = counter.count_chats(chats, self._encoder.choice)
+        counts = self._count(chats, counter)
         for index, tokens in zip(counted, counts, strict=True):
             columns.tokens[base + index] = tokens
             problem = self._too_long(tokens)
@@ -114,6 +114,13 @@ class PartitionAssembler:
                 columns.reject(base + index, problem, block.where[index])
                 bodies[index] = b""
         return bodies
+
+    def _count(self, chats: list[list[tuple[str, str]]], counter: TokenCounter) -> list[int]:
+        """Prompt tokens of each request; texts to embed are counted by themselves, without a chat around."""
+        if not self._encoder.embeds:
+            return counter.count_chats(chats, self._encoder.choice)
+        tokens = iter(counter.count_texts([text for chat in chats for _, text in chat]))
+        return [sum(next(tokens) for _ in chat) for chat in chats]
 
     def _identify(self, values: Mapping[str, Any], index: int, columns: _Columns) -> Problem | None:
         """Note the row's key."""
@@ -133,7 +140,7 @@ class PartitionAssembler:
         window, output = self._checks.context_window, self._checks.output_tokens
         if window is None or tokens + output <= window:
             return None
-        said = f"{tokens:,} prompt tokens"
+        said = f"{tokens:,} {'' if self._encoder.embeds else 'prompt '}tokens"
         if output:
             said += f" and up to {output:,} of answer"
         return Problem("too_long", f"{said} are over the context window of {window:,}")

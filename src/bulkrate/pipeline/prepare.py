@@ -120,7 +120,7 @@ def quote_of(
         input_tokens=tokens,
         input_method=setup.counter.method,
         input_source=setup.counter.source,
-        max_output_tokens=setup.base_cap,
+        max_output_tokens=setup.max_output_tokens,
         at=at,
         reused_rows=checked.reused + checked.aliases,
         longest_input_tokens=longest,

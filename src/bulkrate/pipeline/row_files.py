@@ -39,6 +39,7 @@ class RowFile:
 
     def __init__(self, path: Path) -> None:
         self._file = pq.ParquetFile(path)
+        self._names = set(self._file.schema_arrow.names)
         metadata = self._file.metadata
         self._spans: list[tuple[int, int]] = []
         for group in range(metadata.num_row_groups):
@@ -49,7 +50,7 @@ class RowFile:
     def between(self, first: int, stop: int, columns: Sequence[str]) -> pa.Table:
         """The lines of rows in [first, stop), with `row` and `columns`."""
         groups = [group for group, (low, high) in enumerate(self._spans) if low < stop and high >= first]
-        table = self._file.read_row_groups(groups, ["row", *columns])
+        table = self._whole(self._file.read_row_groups(groups, ["row", *columns]), columns)
         rows = numbers(table, "row")
         begin, end = bisect_left(rows, first), bisect_left(rows, stop)
         return table.slice(begin, end - begin)
@@ -59,13 +60,20 @@ class RowFile:
         for group, (low, high) in enumerate(self._spans):
             wanted = rows[bisect_left(rows, low) : bisect_left(rows, high + 1)]
             if wanted:
-                table = self._file.read_row_group(group, ["row", *columns])
+                table = self._whole(self._file.read_row_group(group, ["row", *columns]), columns)
                 found = numbers(table, "row")
                 places = [bisect_left(found, row) for row in wanted]
                 yield (
                     [p for p, row in zip(places, wanted, strict=True) if p < len(found) and found[p] == row],
                     table,
                 )
+
+    def _whole(self, table: pa.Table, columns: Sequence[str]) -> pa.Table:
+        """With the columns that came up after the file was written, empty."""
+        for name in columns:
+            if name not in self._names:
+                table = table.append_column(name, pa.nulls(len(table)))
+        return table
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """All lines, some at a time."""

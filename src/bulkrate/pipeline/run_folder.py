@@ -31,6 +31,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
 
+from bulkrate.core.embedding import NUMBER_BYTES
 from bulkrate.pipeline.durable import whole_file
 from bulkrate.pipeline.row_files import GROUP_ROWS, RowFile, numbers, read_parquet
 
@@ -95,6 +96,14 @@ class RunFolder:
     @property
     def duplicates_path(self) -> Path:
         return self.root / "duplicates.parquet"
+
+    def dimensions(self) -> set[int]:
+        """How many numbers the run's embeddings have: one size, unless a provider mixed them."""
+        found: set[int] = set()
+        for path in sorted((self.root / "outcomes").glob("*.parquet")):
+            said = pq.read_metadata(path).metadata.get(_DIMENSIONS.encode(), b"")
+            found.update(int(size) for size in said.decode().split(",") if size)
+        return found
 
     def write_manifest(self, partition: int, columns: Mapping[str, Sequence[Any]]) -> None:
         """Write a partition's manifest; whole or absent."""
@@ -218,9 +227,12 @@ OUTCOME_SCHEMA = pa.schema(
         pa.field("cached_tokens", pa.uint32(), nullable=False),
         pa.field("cache_write_tokens", pa.uint32(), nullable=False),
         pa.field("reasoning_tokens", pa.uint32(), nullable=False),
+        pa.field("embedding", pa.large_binary()),  # 32-bit floats, little-endian
     ],
     metadata={b"bulkrate.outcomes": b"1"},
 )
+# How many numbers the embeddings of a file have: "256", or several, should a provider mix them.
+_DIMENSIONS = "bulkrate.dimensions"
 
 
 @contextmanager
@@ -229,7 +241,13 @@ def outcome_writer(path: Path) -> Iterator[Callable[[Mapping[str, Sequence[Any]]
 
     Row groups are small enough to read a partition's slice alone.
     """
+    dimensions: set[int] = set()
+
+    def write(columns: Mapping[str, Sequence[Any]]) -> None:
+        writer.write_table(pa.table(dict(columns), schema=OUTCOME_SCHEMA), row_group_size=GROUP_ROWS)
+        dimensions.update(len(packed) // NUMBER_BYTES for packed in columns["embedding"] if packed)
+
     with whole_file(path) as part, pq.ParquetWriter(part, OUTCOME_SCHEMA, compression="zstd") as writer:
-        yield lambda columns: writer.write_table(
-            pa.table(dict(columns), schema=OUTCOME_SCHEMA), row_group_size=GROUP_ROWS
-        )
+        yield write
+        if dimensions:
+            writer.add_key_value_metadata({_DIMENSIONS: ",".join(map(str, sorted(dimensions)))})

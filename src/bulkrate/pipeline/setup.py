@@ -10,6 +10,7 @@ from typing import Any
 from bulkrate.compute.workers import worker_count
 from bulkrate.core.limits import Limits
 from bulkrate.core.request import Choice, FreeText, Output
+from bulkrate.datasets.sink import copied_columns
 from bulkrate.datasets.source import Source, check_columns, open_source
 from bulkrate.errors import SourceError
 from bulkrate.jobs.bounds import longest_answers, max_answer_chars
@@ -67,6 +68,11 @@ class Setup:
         return source
 
     @cached_property
+    def column_names(self) -> tuple[str, ...]:
+        """All columns of the source; of JSON lines, which have no header, by reading them once."""
+        return tuple(column.name for column in copied_columns(self.source))
+
+    @cached_property
     def template(self) -> RowTemplate | None:
         """The compiled template; None for a source whose rows are requests already."""
         return None if self.job.request is None else RowTemplate(self.job)
@@ -87,9 +93,9 @@ class Setup:
 
     @cached_property
     def kind(self) -> str:
-        """`chat` or `embed`, by the first readable line of a ready-made batch file."""
+        """`chat` or `embed`; of a ready-made batch file, by its first readable line."""
         if self.template is not None:
-            return "chat"
+            return self.template.request.kind
         for block in self.source.blocks(100):
             for row in block.rows:
                 if row is not None and "url" in row:
@@ -125,7 +131,7 @@ class Setup:
     @cached_property
     def base_cap(self) -> int | None:
         """The output cap: the job's own, else what the output's longest answer needs; None: uncapped."""
-        if self.job.request is None:
+        if self.job.request is None or self.kind == "embed":
             return None
         if self.job.request.max_output_tokens is not None:
             return self.job.request.max_output_tokens
@@ -140,10 +146,15 @@ class Setup:
     @cached_property
     def encoder(self) -> Encoder:
         if self.template is None:
-            return LineEncoder(LineTemplate(self.job), self.wire)
+            return LineEncoder(LineTemplate(self.job), self.wire, embeds=self.kind == "embed")
         self.template.request = replace(self.template.request, max_output_tokens=self.base_cap)
         labels = self.output.labels if isinstance(self.output, Choice) else ()
         return TemplateEncoder(self.template, self.wire, labels)
+
+    @property
+    def max_output_tokens(self) -> int | None:
+        """The most tokens an answer can be billed for: none for an embedding."""
+        return 0 if self.kind == "embed" else self.base_cap
 
     @property
     def checks(self) -> Checks:

@@ -353,11 +353,11 @@ class Workspace:
             if self.run(run_id).state is RunState.SETTLED:
                 deliver_run(self.ledger, self.home, setup, run_id, self.clock.now())
 
-    def rows(self, run_id: str) -> Iterator[list[dict[str, Any]]]:
-        """The run's rows joined to the source, in blocks."""
+    def rows(self, run_id: str, *, table: bool = False) -> Iterator[list[dict[str, Any]]]:
+        """The run's rows joined to the source, in blocks; in a `table` all have the same columns."""
         run = self.run(run_id)
         setup = self.setup(run)
-        return deliverer_for(self.ledger, self.home, setup, run).rows(setup.source)
+        return deliverer_for(self.ledger, self.home, setup, run, table=table).rows(setup.source)
 
     def deliver(self, run_id: str, path: Path | None = None) -> Delivery:
         """Write the answers there are, to the job's sink or to `path`; harmless at any time."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from bulkrate.ledger.answer_log import AnswerLog
 from bulkrate.server import answers
 from bulkrate.server.api_error import ApiError
-from bulkrate.server.chat import ChatCall, read_chat
+from bulkrate.server.calls import Call, read_call
 from bulkrate.server.dispatch import Ticket
 from bulkrate.server.input_file import read_row, scan
 from bulkrate.server.records import BatchRecord
@@ -96,7 +96,7 @@ class ActiveBatch:
             start, end = self._scan.offsets[row : row + 2]
             custom_id, body = read_row(os.pread(self._input, end - start, start))
             try:
-                call = read_chat(body)
+                call = read_call(self._record.endpoint, body)
             except ApiError as error:
                 self._refused(custom_id, error)
                 continue
@@ -115,7 +115,7 @@ class ActiveBatch:
             log.close()
             os.close(self._input)
 
-    def _answered(self, custom_id: str, call: ChatCall, answer: EngineAnswer) -> None:
+    def _answered(self, custom_id: str, call: Call, answer: EngineAnswer) -> None:
         self._keep(custom_id, answers.from_engine(answer, call, int(self._now())))
 
     def _refused(self, custom_id: str, error: ApiError) -> None:

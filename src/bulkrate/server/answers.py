@@ -3,11 +3,14 @@
 {"at": 1764000000, "text": "billing", "finish_reason": "stop",
  "input_tokens": 165, "cached_tokens": 111, "output_tokens": 3,
  "scores": {"billing": -1.2, "refund": -3.4}, "form": "label", "calibrate": false}
+{"at": 1764000000, "embeddings": ["<base64>"], "encoding": "float",
+ "input_tokens": 54, "cached_tokens": 0, "output_tokens": 0}
 {"at": 1764000000, "error": {"status": 400, "message": ..., "code": ..., "type": ..., "param": ...}}
 """
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from hashlib import blake2b
@@ -16,7 +19,9 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from bulkrate.server.api_error import ApiError, error_body
-from bulkrate.server.chat import ChatCall, write_label
+from bulkrate.server.calls import Call
+from bulkrate.server.chat import write_label
+from bulkrate.server.embed import EmbedCall, embedding_list
 
 if TYPE_CHECKING:
     from bulkrate.server.engine import EngineAnswer
@@ -66,11 +71,20 @@ class Calibration:
     label: str | None = None
 
 
-def from_engine(answer: EngineAnswer, call: ChatCall, at: int) -> dict[str, Any]:
+def from_engine(answer: EngineAnswer, call: Call, at: int) -> dict[str, Any]:
     """An engine's answer for the log."""
     if answer.error is not None:
         error = ApiError(500, answer.error, code="server_error", kind="server_error")
         return from_error(error, at)
+    if isinstance(call, EmbedCall):
+        return {
+            "at": at,
+            "embeddings": [base64.b64encode(packed).decode() for packed in answer.embeddings],
+            "encoding": call.encoding,
+            "input_tokens": answer.input_tokens,
+            "cached_tokens": answer.cached_tokens,
+            "output_tokens": answer.output_tokens,
+        }
     entry: dict[str, Any] = {
         "at": at,
         "text": write_label(answer.text, call.form) if call.choice else answer.text,
@@ -105,7 +119,10 @@ def from_error(error: ApiError, at: int) -> dict[str, Any]:
 def completion(
     answer: Mapping[str, Any], *, answer_id: str, model: str, calibration: Calibration | None = None
 ) -> dict[str, Any]:
-    """The body of a `chat.completion` (shape of SDK openai 3.54); `bulkrate` is our addition."""
+    """The body of a `chat.completion` (shape of SDK openai 3.54), or of a list of embeddings; `bulkrate` is
+    our addition."""
+    if "embeddings" in answer:
+        return embedding_list(answer, model)
     text = answer["text"]
     if calibration is not None and calibration.label is not None:
         text = write_label(calibration.label, answer.get("form"))

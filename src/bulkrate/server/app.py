@@ -1,4 +1,4 @@
-"""The HTTP face: OpenAI's Files, Batches, Models and Chat Completions over a `BatchProcessor`."""
+"""The HTTP face: OpenAI's Files, Batches, Models, Chat Completions and Embeddings over a `BatchProcessor`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from starlette.routing import Route
 from bulkrate.server import answers, wire
 from bulkrate.server.answers import Calibration
 from bulkrate.server.api_error import ApiError, invalid, missing
-from bulkrate.server.chat import read_chat
+from bulkrate.server.calls import CHAT, EMBEDDINGS, endpoints, read_call
 from bulkrate.server.processor import BatchProcessor
 from bulkrate.server.records import BatchRecord
 
@@ -61,7 +61,8 @@ def make_app(
         ("POST", "/v1/batches/{id}/cancel", api.cancel),
         ("GET", "/v1/models", api.models),
         ("GET", "/v1/models/{id}", api.model),
-        ("POST", "/v1/chat/completions", api.chat),
+        ("POST", CHAT, api.ask),
+        ("POST", EMBEDDINGS, api.ask),
     )
     routes = [Route(path, api.guarded(handler), methods=[method]) for method, path, handler in table]
     routes.append(Route("/healthz", api.open_to_all(api.health)))
@@ -178,7 +179,7 @@ class _Api:
     # --- batches ---
 
     async def create(self, request: Request) -> Response:
-        call = wire.read_create(await _body(request))
+        call = wire.read_create(await _body(request), endpoints(self._processor.engine.kinds))
         return _json(self._object(await anyio.to_thread.run_sync(self._processor.create, call)))
 
     async def list_batches(self, request: Request) -> Response:
@@ -206,7 +207,7 @@ class _Api:
     def _object(self, record: BatchRecord) -> dict[str, Any]:
         return wire.batch_object(record, self._processor.tally(record))
 
-    # --- models and chat ---
+    # --- models and single requests ---
 
     async def models(self, _request: Request) -> Response:
         return _json({"object": "list", "data": [self._model()]})
@@ -215,8 +216,11 @@ class _Api:
         self._check_model(request.path_params["id"])
         return _json(self._model())
 
-    async def chat(self, request: Request) -> Response:
-        call = read_chat(await _body(request))
+    async def ask(self, request: Request) -> Response:
+        if request.url.path not in endpoints(self._processor.engine.kinds):
+            model = self._processor.engine.model
+            raise ApiError(404, f"The model '{model}' is not served at {request.url.path}.")
+        call = read_call(request.url.path, await _body(request))
         self._check_model(call.model)
         answer_id = secrets.token_hex(16)
         reply = self._processor.ask(call, answer_id)

@@ -192,7 +192,7 @@ class Dispatcher:
     def _admit(self, ticket: Ticket, source_id: str | None) -> None:
         reason = self._engine.check(ticket.request)
         if reason is not None:
-            ticket.refuse(refusal(reason))
+            ticket.refuse(refusal(reason, "input" if ticket.request.inputs else "messages"))
             return
         self._in_flight[ticket.request.id] = (ticket, source_id)
         self._engine.submit(ticket.request)
@@ -230,7 +230,7 @@ class Dispatcher:
             raise error
 
 
-def refusal(reason: str) -> ApiError:
+def refusal(reason: str, param: str) -> ApiError:
     """The engine's reason not to take a request, as an error."""
     code = "context_length_exceeded" if "context" in reason else "invalid_value"
-    return ApiError(400, reason, code=code, param="messages")
+    return ApiError(400, reason, code=code, param=param)

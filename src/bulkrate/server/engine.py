@@ -14,14 +14,14 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True, slots=True)
 class EngineRequest:
-    """One chat completion to be done, already validated as OpenAI's wire shape.
+    """One chat completion to be done, or texts to embed (`inputs`), already validated as OpenAI's wire shape.
 
     `choice` and `json_schema` exclude each other. With `choice` the answer is one of the labels, found by
     scoring every label, so `temperature`, `top_p`, `seed`, `stop` and `max_tokens` have no effect.
     """
 
     id: str
-    messages: tuple[Mapping[str, Any], ...]
+    messages: tuple[Mapping[str, Any], ...] = ()
     max_tokens: int | None = None  # None: the engine's default ceiling
     temperature: float = 0.0
     top_p: float = 1.0
@@ -30,6 +30,8 @@ class EngineRequest:
     choice: tuple[str, ...] = ()
     json_schema: Mapping[str, Any] | None = None
     priority: int = 0  # higher first: interactive over batch
+    inputs: tuple[str, ...] = ()
+    dimensions: int | None = None  # None: as many as the model has
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,7 @@ class EngineAnswer:
 
     `cached_tokens` counts the input tokens that were not recomputed; 0 where the engine cannot tell.
     `scores` (only with `choice`) is the log-probability of each label among the labels, uncalibrated.
+    `embeddings` has 32-bit floats for each of the request's `inputs`, packed (`core.embedding`).
     When `error` is set the request was not answered and `text` is empty.
     """
 
@@ -48,6 +51,7 @@ class EngineAnswer:
     cached_tokens: int
     output_tokens: int
     scores: Mapping[str, float] | None = None
+    embeddings: tuple[bytes, ...] = ()
     error: str | None = None
 
 
@@ -57,6 +61,11 @@ class Engine(Protocol):
     @property
     def model(self) -> str:
         """The model's public name, such as `smollm2-135m-instruct`."""
+        ...
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """What it can do: `chat`, `embed`."""
         ...
 
     @property

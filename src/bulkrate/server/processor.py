@@ -22,7 +22,7 @@ from bulkrate.server.active import ONE_SEGMENT_BYTES, ActiveBatch
 from bulkrate.server.api_error import ApiError, invalid
 from bulkrate.server.batch_states import BatchEvent, BatchState
 from bulkrate.server.batches import BatchStore
-from bulkrate.server.chat import ChatCall
+from bulkrate.server.calls import Call
 from bulkrate.server.dispatch import Dispatcher, Ticket
 from bulkrate.server.files import FileStore
 from bulkrate.server.input_file import scan
@@ -138,7 +138,7 @@ class BatchProcessor:
             raise ApiError(409, f"Cannot cancel a batch with status '{record.state.value}'.")
         return record
 
-    def ask(self, call: ChatCall, request_id: str) -> Future[EngineAnswer]:
+    def ask(self, call: Call, request_id: str) -> Future[EngineAnswer]:
         """Send an interactive request to the engine; fails with ApiError when the engine refuses it."""
         reply: Future[EngineAnswer] = Future()
         reply.set_running_or_notify_cancel()  # a caller that leaves must not trip the engine's thread

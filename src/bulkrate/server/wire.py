@@ -14,7 +14,6 @@ from bulkrate.server.api_error import invalid, missing
 from bulkrate.server.batch_states import BatchState
 from bulkrate.server.records import BatchRecord, FileRecord, window_s
 
-CHAT = "/v1/chat/completions"
 _TIMES = ("in_progress", "finalizing", "completed", "failed", "expired", "cancelling", "cancelled")
 _LIFE_S = range(3_600, 2_592_001)
 _METADATA_PAIRS, _METADATA_KEY, _METADATA_VALUE = 16, 64, 512
@@ -34,13 +33,13 @@ class CreateCall:
     output_life_s: int | None
 
 
-def read_create(body: Mapping[str, Any]) -> CreateCall:
-    """Read a create call. Raises ApiError 400."""
+def read_create(body: Mapping[str, Any], endpoints: Sequence[str]) -> CreateCall:
+    """Read a create call for one of `endpoints`. Raises ApiError 400."""
     for name in ("input_file_id", "endpoint", "completion_window"):
         if not isinstance(body.get(name), str):
             raise missing(name)
-    if body["endpoint"] != CHAT:
-        raise invalid("endpoint", f"this server answers '{CHAT}' only")
+    if body["endpoint"] not in endpoints:
+        raise invalid("endpoint", f"this server answers {' and '.join(map(repr, endpoints))} only")
     seconds = window_s(body["completion_window"])
     if seconds is None:
         raise invalid("completion_window", "expected '24h', or a number of d, h, m or s")

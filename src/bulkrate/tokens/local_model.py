@@ -24,16 +24,16 @@ class LocalModelUnavailableError(LookupError):
 
 
 class LocalModelCounter:
-    """Counts with the tokenizer of a GGUF file, as the engine that loads the same file does.
+    """Counts with the tokenizer of a GGUF or JSON file, as the engine that loads the same file does.
 
     Control tokens written in a text (``<|im_end|>``) count as one token each: the engine reads them so too.
     """
 
     method: Method = "exact"
 
-    def __init__(self, gguf: Path, *, label: str) -> None:
+    def __init__(self, file: Path, *, label: str) -> None:
         self.source = label
-        self._gguf = gguf
+        self._file = file
         self._texts = RepeatedTexts(self._encode)
 
     @classmethod
@@ -74,7 +74,19 @@ class LocalModelCounter:
 
     @cached_property
     def _tokenizer(self) -> Tokenizer:
-        return byte_level_tokenizer(read_metadata(self._gguf))
+        if self._file.suffix == ".json":
+            return json_tokenizer(self._file)
+        return byte_level_tokenizer(read_metadata(self._file))
+
+
+def json_tokenizer(path: Path) -> Tokenizer:
+    """A tokenizer as the `tokenizers` library writes it, without padding or a longest length."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
 
 
 def byte_level_tokenizer(header: dict[str, Any]) -> Tokenizer:

@@ -4,12 +4,14 @@ import csv
 import gzip
 import io
 import json
+from array import array
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
 
+from bulkrate.datasets.arrow_values import embedding_type
 from bulkrate.datasets.sink import Column, SinkError, copied_columns, open_sink
 from bulkrate.datasets.source import open_source
 
@@ -230,3 +232,44 @@ def test_copied_columns(tmp_path, write):
     )
     table = open_source(tmp_path / "t.parquet")
     assert copied_columns(table, ["d", "n"]) == (Column("d", pa.date32()), Column("n", pa.int8()))
+
+
+# -- embeddings ----------------------------------------------------------------------------------------------
+
+VECTORS = [array("f", [0.1, -2.0, 3e-8]), None, array("f", [1.0, 2.0, 3.0])]
+
+
+@pytest.mark.parametrize("size", [3, -1])
+def test_embeddings_are_lists_of_32_bit_floats_in_parquet(tmp_path, size):
+    path = tmp_path / "a.parquet"
+    sink = open_sink(path, [Column("id"), Column("output", pa.list_(pa.float32(), size))])
+    sink.write([{"id": str(n), "output": vector} for n, vector in enumerate(VECTORS)])
+    sink.write([{"id": "3", "output": None}])
+    sink.commit()
+    column = pq.read_table(path)["output"]
+    assert column.type == pa.list_(pa.float32(), size)
+    assert column.null_count == 2
+    assert [None if v is None else array("f", v) for v in column.to_pylist()] == [*VECTORS, None]
+
+
+def test_embeddings_of_several_sizes_have_a_place_too(tmp_path):
+    path = tmp_path / "a.parquet"
+    sink = open_sink(path, [Column("output", embedding_type({2, 3}))])
+    sink.write([{"output": array("f", [1, 2, 3])}, {"output": array("f", [1, 2])}])
+    sink.commit()
+    assert pq.read_table(path)["output"].to_pylist() == [[1, 2, 3], [1, 2]]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv"])
+def test_embeddings_are_short_decimals_in_text(tmp_path, name):
+    sink = open_sink(tmp_path / name, [Column("output", embedding_type({3}))])
+    sink.write([{"output": VECTORS[0]}])
+    sink.commit()
+    assert "[0.100000001,-2.0,2.99999989e-8]" in (tmp_path / name).read_text().replace('""', '"')
+
+
+def test_an_embedding_of_another_size_is_no_row_of_the_column(tmp_path):
+    sink = open_sink(tmp_path / "a.parquet", [Column("output", embedding_type({3}))])
+    with pytest.raises(SinkError, match="output"):
+        sink.write([{"output": array("f", [1, 2])}, {"output": array("f", [1, 2, 3, 4])}])
+    sink.abort()

@@ -112,7 +112,16 @@ def test_lines_inside_nested_lists(complain):
 @pytest.mark.parametrize(
     ("section", "expected"),
     [
-        ("  model: openai/m", "request: needs `prompt` or `messages`"),
+        ("  model: openai/m", "request: needs `prompt`, `messages` or `embed`"),
+        ("  model: openai/m\n  embed: a\n  prompt: b", "request.prompt: cannot stand beside `embed`"),
+        ("  model: openai/m\n  embed: a\n  seed: 1", "request.seed: cannot stand beside `embed`"),
+        (
+            "  model: openai/m\n  embed: a\n  output: {choice: [a, b]}",
+            "request.output: cannot stand beside `embed`",
+        ),
+        ("  model: openai/m\n  embed: ''", "request.embed: is empty"),
+        ("  model: openai/m\n  embed: a\n  extra: {input: b}", "request.extra.input: is made from `embed`"),
+        ("  model: openai/m\n  prompt: a\n  dimensions: 8", "request.dimensions: goes with `embed` only"),
         (
             "  model: openai/m\n  prompt: a\n  messages: [{role: user, content: b}]",
             "request.messages: cannot stand beside `prompt`",

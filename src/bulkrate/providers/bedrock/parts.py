@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from bulkrate.core.request import Choice, FreeText, Message, Output, Request, has_hole
+from bulkrate.core.request import Choice, Embedding, FreeText, Message, Output, Request, has_hole
 from bulkrate.errors import JobError
 from bulkrate.providers.provider import NeedsValues
 
@@ -72,7 +72,7 @@ def schema_of(output: Output) -> Mapping[str, Any] | None:
                 "required": [LABEL],
                 "additionalProperties": False,
             }
-        case FreeText():
+        case FreeText() | Embedding():
             return None
         case _:
             return dict(output.schema)
@@ -104,7 +104,7 @@ def in_words(output: Output) -> str | None:
         case Choice(labels=labels):
             said = ", ".join(orjson.dumps(label).decode() for label in labels)
             return f"Answer with exactly one of these labels and nothing else, without quotes: {said}"
-        case FreeText():
+        case FreeText() | Embedding():
             return None
         case _:
             schema = orjson.dumps(dict(output.schema)).decode()

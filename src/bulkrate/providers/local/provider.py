@@ -9,9 +9,9 @@ from typing import BinaryIO, TypeVar
 
 from bulkrate.core.lanes import Lane
 from bulkrate.core.limits import Limits, Traits
-from bulkrate.errors import Unreachable
+from bulkrate.errors import JobError, Unreachable
 from bulkrate.providers.facts import with_overrides
-from bulkrate.providers.local.models import local_model
+from bulkrate.providers.local.models import local_model, local_models
 from bulkrate.providers.openai.client import OpenAIConnection, open_http
 from bulkrate.providers.openai.wire import ENDPOINTS, Dialect, OpenAIWire
 from bulkrate.providers.provider import (
@@ -43,7 +43,16 @@ class Local:
     name = "local"
 
     def wire(self, model: str, kind: str = "chat") -> OpenAIWire:
-        return OpenAIWire(Dialect(choice="structured_outputs"), kind)
+        known = local_models().get(model)
+        if known is not None and known.kind not in (kind, "any"):
+            does, wanted = ("embeds texts", "chat") if kind == "chat" else ("answers chats", "embed texts")
+            others = [other.name for other in local_models().values() if other.kind in (kind, "any")]
+            raise JobError(
+                f"request.model: local/{model} {does}, it does not {wanted}",
+                hint=f"models that do: {', '.join(f'local/{name}' for name in others)}",
+            )
+        most = None if known is None else known.dimensions
+        return OpenAIWire(Dialect(choice="structured_outputs", most_dimensions=most), kind)
 
     def limits(self, model: str, env: Mapping[str, str]) -> Limits:
         return with_overrides(LIMITS, env)

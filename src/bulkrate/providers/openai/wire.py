@@ -31,6 +31,7 @@ from bulkrate.core.request import (
     TextPart,
 )
 from bulkrate.core.usage import Usage
+from bulkrate.errors import JobError
 from bulkrate.providers.openai.results import decode_line
 from bulkrate.providers.provider import BatchProblem, BatchStatus, Decoded, QueueRefusal, ResultFile, Tag
 
@@ -50,6 +51,7 @@ class Dialect:
     cap_field: str = "max_completion_tokens"
     reasoning: tuple[str, ...] = ()
     endpoints: Mapping[str, str] = field(default_factory=lambda: ENDPOINTS)
+    most_dimensions: int | None = None  # of an embedding
     bare_lines: bool = False  # a line is custom_id and body, without method and url
     error_codes: Mapping[str, ErrorClass] = field(default_factory=dict)  # beside those of OpenAI
 
@@ -67,6 +69,9 @@ class OpenAIWire:
 
     def body(self, request: Request) -> dict[str, object]:
         if request.kind == "embed":
+            most = self.dialect.most_dimensions
+            if most is not None and (request.dimensions or 0) > most:
+                raise JobError(f"request.dimensions: the vectors of {request.model} have {most}")
             return plain(
                 {
                     "model": request.model,

@@ -15,11 +15,13 @@ from typing import Any
 
 import orjson
 
+from bulkrate.core.embedding import pack
 from bulkrate.server.engine import EngineAnswer, EngineRequest
 
 MODEL = "echo"
 _WORDS = ("bulk", "rate", "mail", "sack", "route", "stamp", "depot", "parcel")
 _ANSWER_WORDS = 8
+_DIMENSIONS = 16
 
 
 class EchoEngine:
@@ -50,6 +52,10 @@ class EchoEngine:
     @property
     def model(self) -> str:
         return self._model
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        return frozenset({"chat", "embed"})
 
     @property
     def context_window(self) -> int:
@@ -101,6 +107,8 @@ class EchoEngine:
 
 
 def _answer(request: EngineRequest) -> EngineAnswer:
+    if request.inputs:
+        return _embedded(request)
     digest = blake2b(orjson.dumps([dict(message) for message in request.messages])).digest()
     scores: dict[str, float] | None = None
     finish_reason, text = "stop", ""
@@ -123,6 +131,23 @@ def _answer(request: EngineRequest) -> EngineAnswer:
         cached_tokens=tokens // 2,
         output_tokens=len(text.split()),
         scores=scores,
+    )
+
+
+def _embedded(request: EngineRequest) -> EngineAnswer:
+    size = request.dimensions or _DIMENSIONS
+    vectors = []
+    for text in request.inputs:
+        digests = [blake2b(text.encode(), salt=place.to_bytes(8)).digest() for place in range(-(-size // 64))]
+        vectors.append(pack([byte / 128 - 1 for byte in b"".join(digests)[:size]]))
+    return EngineAnswer(
+        id=request.id,
+        text="",
+        finish_reason="stop",
+        input_tokens=_input_tokens(request),
+        cached_tokens=0,
+        output_tokens=0,
+        embeddings=tuple(vectors),
     )
 
 
@@ -157,4 +182,5 @@ def minimal(schema: Mapping[str, Any]) -> Any:
 
 
 def _input_tokens(request: EngineRequest) -> int:
-    return sum(len(str(message.get("content", "")).split()) for message in request.messages)
+    texts = [*request.inputs, *(str(message.get("content", "")) for message in request.messages)]
+    return sum(len(text.split()) for text in texts)

@@ -50,6 +50,7 @@ class OpenVINOEngine:
     model = weights.MODEL
     context_window = weights.CONTEXT_WINDOW
     slots = SLOTS
+    kinds = frozenset({"chat"})
 
     def __init__(self, *, cache_dir: Path) -> None:
         """Find the weights and convert them on first use (about 5 s; later about 0.5 s).
