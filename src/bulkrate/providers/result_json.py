@@ -1,4 +1,4 @@
-"""Reading result lines, in any dialect: values of whatever type they are, as what they should be. Never raises.
+"""Reading result lines of any dialect: values of whatever type, as what they should be. Never raises.
 
 A line was paid for. What the fast decoders will not take (a number too large, damaged UTF-8, NaN, half of a
 surrogate pair) goes through `read`, which keeps everything that can be kept.
@@ -80,7 +80,7 @@ def text_of(value: Any) -> str | None:
 def tokens(value: Any) -> int:
     """The value if it is a number of tokens that can be, else 0."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    return int(value) if number and 0 <= value <= MOST_TOKENS else 0
+    return int(value) if number and 0 <= value <= MOST_TOKENS and value == int(value) else 0
 
 
 def to_json(value: Any) -> str:

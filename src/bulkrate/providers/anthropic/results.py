@@ -17,6 +17,7 @@ from bulkrate.core.usage import Usage
 from bulkrate.providers.anthropic.batches import plain_id
 from bulkrate.providers.provider import Decoded
 from bulkrate.providers.result_json import (
+    function_call,
     mapping,
     read,
     text_of,
@@ -134,7 +135,7 @@ def _content(blocks: Any) -> _Content:
         if block.get("type") == "text" and isinstance(block.get("text"), str):
             texts.append(block["text"])
         elif block.get("type") == "tool_use":
-            calls.append(block)
+            calls.append(function_call(block.get("id"), block.get("name"), block.get("input")))
     return _Content("".join(texts) if texts else None, calls)
 
 
@@ -166,14 +167,12 @@ def _refusal(details: Mapping[str, Any]) -> str:
 
 def _usage(usage: Mapping[str, Any]) -> Usage:
     """`input_tokens` are only those that no cache had a part in: the prompt is the sum of three."""
-    read, written = (
-        tokens(usage.get("cache_read_input_tokens")),
-        tokens(usage.get("cache_creation_input_tokens")),
-    )
+    cached = tokens(usage.get("cache_read_input_tokens"))
+    written = tokens(usage.get("cache_creation_input_tokens"))
     return Usage(
-        input_tokens=tokens(usage.get("input_tokens")) + read + written,
+        input_tokens=tokens(usage.get("input_tokens")) + cached + written,
         output_tokens=tokens(usage.get("output_tokens")),
-        cached_tokens=read,
+        cached_tokens=cached,
         cache_write_tokens=written,
         reasoning_tokens=tokens(mapping(usage.get("output_tokens_details")).get("thinking_tokens")),
     )

@@ -9,6 +9,7 @@ Shapes: google-genai 3.4.0, `types.GenerateContentResponse`, and the batch-api p
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -20,6 +21,7 @@ from bulkrate.providers.google.codes import code_name
 from bulkrate.providers.provider import Decoded
 from bulkrate.providers.result_json import (
     MOST_TOKENS,
+    function_call,
     mapping,
     read,
     text_of,
@@ -72,7 +74,7 @@ def decode_line(line: bytes, *, quoted: bool = False) -> Decoded | None:
     return None if key is None else Decoded(key, trusted(_outcome(fields, quoted), line))
 
 
-def _key(fields: dict[str, Any]) -> str | None:
+def _key(fields: Mapping[str, Any]) -> str | None:
     """The line's id: of a file, of an inline result, of a single answer, in this order."""
     return next(
         (
@@ -88,7 +90,7 @@ def _key(fields: dict[str, Any]) -> str | None:
     )
 
 
-def _outcome(fields: dict[str, Any], quoted: bool) -> Outcome:
+def _outcome(fields: Mapping[str, Any], quoted: bool) -> Outcome:
     response = mapping(fields.get("response"))
     if "status_code" in response:  # a single answer
         status = _count(response["status_code"])
@@ -122,7 +124,7 @@ def _failure(error: Any, status: int | None = None) -> Outcome:
     return Outcome(kind, said or "the provider gave no reason")
 
 
-def _answer(response: dict[str, Any], quoted: bool) -> Outcome:
+def _answer(response: Mapping[str, Any], quoted: bool) -> Outcome:
     usage, model = _usage(mapping(response.get("usageMetadata"))), text_of(response.get("modelVersion"))
     candidates = response.get("candidates")
     candidate = mapping(candidates[0]) if isinstance(candidates, list) and candidates else None
@@ -159,10 +161,12 @@ def _said(parts: list[Any]) -> str | None:
     if any(texts):
         return "".join(texts)
     calls = [part["functionCall"] for part in spoken if isinstance(part.get("functionCall"), dict)]
-    return to_json(calls) if calls else ("" if texts else None)
+    if calls:
+        return to_json([function_call(call.get("id"), call.get("name"), call.get("args")) for call in calls])
+    return "" if texts else None
 
 
-def _embedding(response: dict[str, Any]) -> Outcome:
+def _embedding(response: Mapping[str, Any]) -> Outcome:
     values = mapping(response["embedding"]).get("values")
     counts = mapping(response.get("usageMetadata"))
     tokens = _tokens(response.get("tokenCount")) or _tokens(counts.get("promptTokenCount"))
@@ -173,7 +177,7 @@ def _embedding(response: dict[str, Any]) -> Outcome:
     return Outcome(text=text, model=model, usage=usage)
 
 
-def _usage(counts: dict[str, Any]) -> Usage:
+def _usage(counts: Mapping[str, Any]) -> Usage:
     """The prompt's count has the cached tokens in it; the candidates' has not the thoughts."""
     if not counts:
         return NONE
