@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -67,16 +66,6 @@ def _is_utf8(line: bytes) -> bool:
     return True
 
 
-def mapping(value: Any) -> Mapping[str, Any]:
-    """The value if it is an object, else an empty one."""
-    return value if isinstance(value, dict) else {}
-
-
-def text_of(value: Any) -> str | None:
-    """The value if it is a text."""
-    return value if isinstance(value, str) else None
-
-
 def tokens(value: Any) -> int:
     """The value if it is a number of tokens that can be, else 0."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -89,16 +78,6 @@ def to_json(value: Any) -> str:
         return orjson.dumps(value).decode()
     except orjson.JSONEncodeError:  # a whole number of more than 64 bits
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-
-
-def unwrapped(text: str, label: str) -> str:
-    """The label inside `{"label": …}`, in which some dialects have to ask for it; else the text as it is."""
-    try:
-        value = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return text
-    inner = value.get(label) if isinstance(value, dict) else None
-    return inner if isinstance(inner, str) else text
 
 
 def function_call(call_id: Any, name: Any, arguments: Any) -> dict[str, Any]:

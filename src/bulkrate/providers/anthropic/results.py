@@ -12,20 +12,13 @@ from typing import Any
 
 import orjson
 
+from bulkrate.core.json_value import mapping, words
 from bulkrate.core.outcome import ErrorClass, Outcome
 from bulkrate.core.usage import Usage
 from bulkrate.providers.anthropic.batches import plain_id
+from bulkrate.providers.labels import unwrapped
 from bulkrate.providers.provider import Decoded
-from bulkrate.providers.result_json import (
-    function_call,
-    mapping,
-    read,
-    text_of,
-    to_json,
-    tokens,
-    trusted,
-    unwrapped,
-)
+from bulkrate.providers.result_json import function_call, read, to_json, tokens, trusted
 
 # Types of errors (SDK 2.12.0, `shared/error_object.py`); their messages may change and are not read. Money or
 # rights that are missing are the account's fault: nothing was billed, and the next create call will say so
@@ -89,12 +82,12 @@ def _single(line: Mapping[str, Any], label: str | None) -> Outcome:
 
 
 def _failure(error: Mapping[str, Any], status: int | None) -> Outcome:
-    kind = _words(error.get("type")) or _words(error.get("code")) or ""
+    kind = words(error.get("type")) or words(error.get("code")) or ""
     known = _BY_TYPE.get(kind)
     if known is None:
         lasting = status is not None and 400 <= status <= 499 and status not in (408, 409, 429)
         known = ErrorClass.BAD_REQUEST if lasting else ErrorClass.TRANSIENT
-    said = ": ".join(part for part in (kind, _words(error.get("message"))) if part)
+    said = ": ".join(part for part in (kind, words(error.get("message"))) if part)
     if status is not None:
         said = f"{status} {said}".rstrip()
     return Outcome(known, said or "the provider gave no reason")
@@ -120,8 +113,8 @@ def _answer(message: Mapping[str, Any], label: str | None) -> Outcome:
         error,
         reason,
         text,
-        _words(message.get("stop_reason")),
-        _words(message.get("model")),
+        words(message.get("stop_reason")),
+        words(message.get("model")),
         _usage(mapping(message.get("usage"))),
     )
 
@@ -161,7 +154,7 @@ def _verdict(message: Mapping[str, Any], text: str | None) -> tuple[ErrorClass |
 
 
 def _refusal(details: Mapping[str, Any]) -> str:
-    why = [_words(details.get(name)) for name in ("category", "explanation")]
+    why = [words(details.get(name)) for name in ("category", "explanation")]
     return ": ".join(["the model refused", *(part for part in why if part)])
 
 
@@ -176,8 +169,3 @@ def _usage(usage: Mapping[str, Any]) -> Usage:
         cache_write_tokens=written,
         reasoning_tokens=tokens(mapping(usage.get("output_tokens_details")).get("thinking_tokens")),
     )
-
-
-def _words(value: Any) -> str | None:
-    """A text that says something."""
-    return text_of(value) or None

@@ -10,10 +10,12 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from bulkrate.core.json_value import mapping, text_of
 from bulkrate.core.outcome import ErrorClass, Outcome
 from bulkrate.core.usage import NONE, Usage
 from bulkrate.providers.bedrock.parts import TOOL
-from bulkrate.providers.result_json import function_call, mapping, text_of, to_json, tokens, unwrapped
+from bulkrate.providers.labels import unwrapped
+from bulkrate.providers.result_json import function_call, to_json, tokens
 
 # Why an answer ended, where it was not at its end. Words that are not here leave the answer as it is: it was
 # paid for, and is held against the job's own check.

@@ -12,10 +12,11 @@ from typing import Any
 
 import msgspec
 
+from bulkrate.core.json_value import mapping, text_of
 from bulkrate.core.outcome import ErrorClass, Outcome
 from bulkrate.providers.bedrock.answers import outcome_of
 from bulkrate.providers.provider import Decoded
-from bulkrate.providers.result_json import mapping, read, text_of, trusted
+from bulkrate.providers.result_json import read, trusted
 
 # Refusals that are the way's, not the row's, whatever status they come with.
 _PASSING = re.compile(

@@ -14,20 +14,13 @@ from typing import Any
 
 import orjson
 
+from bulkrate.core.json_value import count, mapping, text_of
 from bulkrate.core.outcome import ErrorClass, Outcome
 from bulkrate.core.usage import NONE, Usage
 from bulkrate.providers.failures import ROW_FAULTS
-from bulkrate.providers.google.codes import code_name
+from bulkrate.providers.google.codes import code_name, whole
 from bulkrate.providers.provider import Decoded
-from bulkrate.providers.result_json import (
-    MOST_TOKENS,
-    function_call,
-    mapping,
-    read,
-    text_of,
-    to_json,
-    trusted,
-)
+from bulkrate.providers.result_json import function_call, read, to_json, tokens, trusted
 
 # Why a model stopped, where it was not at the end of its answer (`types.FinishReason`). Words that are not
 # here leave the answer as it is: it was paid for, and is held against the job's own check.
@@ -93,7 +86,7 @@ def _key(fields: Mapping[str, Any]) -> str | None:
 def _outcome(fields: Mapping[str, Any], quoted: bool) -> Outcome:
     response = mapping(fields.get("response"))
     if "status_code" in response:  # a single answer
-        status = _count(response["status_code"])
+        status = count(response["status_code"]) or 0
         response = mapping(response.get("body"))
         if not 200 <= status <= 299:
             return _failure(response.get("error"), status)
@@ -169,8 +162,8 @@ def _said(parts: list[Any]) -> str | None:
 def _embedding(response: Mapping[str, Any]) -> Outcome:
     values = mapping(response["embedding"]).get("values")
     counts = mapping(response.get("usageMetadata"))
-    tokens = _tokens(response.get("tokenCount")) or _tokens(counts.get("promptTokenCount"))
-    usage, model = Usage(input_tokens=tokens), text_of(response.get("modelVersion"))
+    used = _tokens(response.get("tokenCount")) or _tokens(counts.get("promptTokenCount"))
+    usage, model = Usage(input_tokens=used), text_of(response.get("modelVersion"))
     if not isinstance(values, list) or not values:
         return Outcome(ErrorClass.TRANSIENT, "the answer has no vector", None, None, model, usage)
     text = to_json([{"object": "embedding", "index": 0, "embedding": values}])
@@ -191,17 +184,7 @@ def _usage(counts: Mapping[str, Any]) -> Usage:
 
 
 def _tokens(value: Any) -> int:
-    count = _count(value)
-    return count if 0 <= count <= MOST_TOKENS else 0
-
-
-def _count(value: Any) -> int:
-    """A whole number, also as text, which is how Google writes those of 64 bits; 0 for anything else."""
-    if isinstance(value, str) and len(value) <= 18 and value.isascii() and value.isdigit():
-        return int(value)
-    if isinstance(value, float) and abs(value) <= MOST_TOKENS:
-        return int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+    return tokens(whole(value))
 
 
 def _unquoted(text: str) -> str:

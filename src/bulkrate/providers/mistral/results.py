@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 
+from bulkrate.core.json_value import mapping
 from bulkrate.core.outcome import ErrorClass, Outcome
 from bulkrate.providers.mistral.failures import code_and_message
 from bulkrate.providers.openai.results import decode_line as decode_openai_line
 from bulkrate.providers.provider import Decoded
-from bulkrate.providers.result_json import mapping, read
+from bulkrate.providers.result_json import read
 
 # How an answer ends beside OpenAI's words (SDK 3.7.0, `chatcompletionchoice.py`).
 _ENDINGS = {

@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 import orjson
 
-from bulkrate.providers.result_json import MOST_TOKENS, text_of
+from bulkrate.core.json_value import text_of
+from bulkrate.providers.result_json import MOST_TOKENS
 
 
 class InputDetails(msgspec.Struct, gc=False):

@@ -16,6 +16,7 @@ import msgspec
 
 from bulkrate.core.outcome import ErrorClass, Outcome
 from bulkrate.core.usage import NONE, Usage
+from bulkrate.providers.labels import unwrapped
 from bulkrate.providers.openai.result_line import (
     Body,
     Error,
@@ -26,7 +27,7 @@ from bulkrate.providers.openai.result_line import (
     typed,
 )
 from bulkrate.providers.provider import Decoded
-from bulkrate.providers.result_json import read, to_json, tokens, trusted, unwrapped
+from bulkrate.providers.result_json import read, to_json, tokens, trusted
 
 # Error codes that say more than their status. Sources: batch guide and SDK types, 2026.
 _BY_CODE = {
