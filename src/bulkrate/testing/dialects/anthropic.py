@@ -194,7 +194,7 @@ class _Api:
             if not batch.ended:
                 raise Refused(Reason.NOT_FOUND, "No results are available before processing has ended.")
             blob = self._state.download(batch.output_file_id).blob if batch.output_file_id else Blob()
-            return content_response(blob, self._state.content_faults(), request)
+            return content_response(blob, self._state.faults.on_content(), request)
 
         return await self._gates.perform("download", request, effect)
 

@@ -164,7 +164,7 @@ class _Api:
             if stored.purpose != "batch_output":
                 raise Refused(Reason.INVALID, "Only generated files can be downloaded.")
             blob = self._state.download(stored.id).blob
-            return content_response(blob, self._state.content_faults(), request)
+            return content_response(blob, self._state.faults.on_content(), request)
 
         return await self._gates.perform("download", request, effect)
 

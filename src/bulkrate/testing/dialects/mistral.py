@@ -134,7 +134,7 @@ class _Api:
     async def download(self, request: Request) -> Response:
         def effect() -> Response:
             blob = self._state.download(request.path_params["id"]).blob
-            response = content_response(blob, self._state.content_faults(), request)
+            response = content_response(blob, self._state.faults.on_content(), request)
             response.headers["content-type"] = "application/octet-stream"
             return response
 

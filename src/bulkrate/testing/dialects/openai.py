@@ -131,7 +131,7 @@ class OpenAIApi:
     async def download(self, request: Request) -> Response:
         def effect() -> Response:
             blob = self._state.download(request.path_params["id"]).blob
-            return content_response(blob, self._state.content_faults(), request)
+            return content_response(blob, self._state.faults.on_content(), request)
 
         return await self._gates.perform("download", request, effect)
 
