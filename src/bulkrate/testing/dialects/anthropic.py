@@ -51,6 +51,10 @@ class AnthropicDialect:
     prefix = ""
     limits = LIMITS
 
+    def env(self, base_url: str, api_key: str) -> dict[str, str]:
+        """The environment that leads a client here."""
+        return {"ANTHROPIC_BASE_URL": base_url, "ANTHROPIC_API_KEY": api_key}
+
     def codec(self) -> AnthropicCodec:
         """The reader of requests and writer of results."""
         return AnthropicCodec()

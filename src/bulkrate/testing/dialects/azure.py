@@ -130,6 +130,14 @@ class AzureDialect(OpenAIShapedDialect):
     roots = ("/openai/v1", "/openai")
     api = _Api
 
+    def env(self, base_url: str, api_key: str) -> dict[str, str]:
+        """The environment that leads a client here."""
+        return {
+            "AZURE_OPENAI_ENDPOINT": base_url,
+            "AZURE_OPENAI_API_KEY": api_key,
+            "OPENAI_API_VERSION": "2025-03-01-preview",
+        }
+
     def codec(self) -> AzureCodec:
         """The reader of request lines and writer of result lines."""
         return AzureCodec()

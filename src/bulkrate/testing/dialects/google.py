@@ -50,6 +50,10 @@ class GoogleDialect:
     prefix = ""
     limits = LIMITS
 
+    def env(self, base_url: str, api_key: str) -> dict[str, str]:
+        """The environment that leads a client here."""
+        return {"GOOGLE_GEMINI_BASE_URL": base_url, "GEMINI_API_KEY": api_key}
+
     def codec(self) -> GoogleCodec:
         """The reader of request lines and writer of result lines."""
         return GoogleCodec()

@@ -52,6 +52,10 @@ class MistralDialect:
     prefix = ""
     limits = LIMITS
 
+    def env(self, base_url: str, api_key: str) -> dict[str, str]:
+        """The environment that leads a client here."""
+        return {"MISTRAL_BASE_URL": base_url, "MISTRAL_API_KEY": api_key}
+
     def codec(self) -> MistralCodec:
         """The reader of request lines and writer of result lines."""
         return MistralCodec()

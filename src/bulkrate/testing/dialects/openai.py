@@ -238,6 +238,11 @@ class OpenAIShapedDialect:
     roots: Sequence[str] = ("/v1",)
     uploads_to = "/files"
     api: type[OpenAIApi] = OpenAIApi
+    variables: str = "OPENAI"
+
+    def env(self, base_url: str, api_key: str) -> dict[str, str]:
+        """The environment that leads a client here."""
+        return {f"{self.variables}_BASE_URL": base_url, f"{self.variables}_API_KEY": api_key}
 
     def codec(self) -> OpenAICodec:
         """The reader of request lines and writer of result lines."""

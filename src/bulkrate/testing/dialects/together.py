@@ -86,6 +86,7 @@ class TogetherDialect(OpenAIShapedDialect):
     limits = LIMITS
     uploads_to = "/files/upload"
     api = _TogetherApi
+    variables = "TOGETHER"
 
     def codec(self) -> TogetherCodec:
         """The reader of request lines and writer of result lines."""
