@@ -15,6 +15,8 @@ from threading import Thread
 
 import pytest
 
+from bulkrate.ledger import Ledger
+
 # The order of words is not that of their bytes in most installations, so it is not so here.
 INITDB = ("--username=bulkrate", "--auth=trust", "--encoding=UTF8", "--no-sync", "--no-instructions")
 ICU = ("--locale=C", "--locale-provider=icu", "--icu-locale=en-US")
@@ -151,3 +153,10 @@ def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return str(tmp_path / "ledger.sqlite")
     url: str = request.getfixturevalue("postgres_url")
     return url
+
+
+@pytest.fixture
+def ledger(ledger_url: str) -> Iterator[Ledger]:
+    """A new ledger."""
+    with Ledger.open(ledger_url) as ledger:
+        yield ledger

@@ -4,30 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 import pytest
 
-from bulkrate.ledger import BatchRecord, HintRecord, Ledger, RunRecord
+from bulkrate.ledger import BatchRecord, HintRecord, Ledger
 from bulkrate.ledger.writing import HINTS_KEPT_S
+from conformance.ledger_records import NOW, RUN
 
 pytest_plugins = ["conformance.postgres"]
-
-NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
-
-
-def run_record(run: str) -> RunRecord:
-    return RunRecord(
-        id=run,
-        job_name="tickets",
-        job_key="00ff",
-        job_json="{}",
-        snapshot="5a",
-        provider="openai",
-        model="gpt-4.1-nano",
-        created_at=NOW,
-        updated_at=NOW,
-    )
 
 
 def put_batch(ledger: Ledger, run: str, batch: str, *, provider: str = "openai") -> None:
@@ -46,7 +32,7 @@ def ledger(ledger_url: str) -> Iterator[Ledger]:
     with Ledger.open(ledger_url) as ledger:
         with ledger.transaction("add") as transaction:
             for run in ("a", "b"):
-                transaction.add_run(run_record(run))
+                transaction.add_run(replace(RUN, id=run))
         yield ledger
 
 

@@ -4,28 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
 from bulkrate.errors import RunBusy
-from bulkrate.ledger import Ledger, RunRecord
+from bulkrate.ledger import Ledger
 from bulkrate.ledger.home import UNLOCKED
+from conformance.ledger_records import NOW, RUN
 
 pytest_plugins = ["conformance.postgres"]
-
-NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
-RUN = RunRecord(
-    id="a1b2c3d4e5",
-    job_name="tickets",
-    job_key="00ff",
-    job_json="{}",
-    snapshot="5a",
-    provider="openai",
-    model="gpt-4.1-nano",
-    created_at=NOW,
-    updated_at=NOW,
-)
 
 
 def at(seconds: float) -> datetime:

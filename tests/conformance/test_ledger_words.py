@@ -4,27 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
 
 import pytest
 
 from bulkrate.core.usage import Usage
-from bulkrate.ledger import BatchRecord, Ledger, RunRecord, ShardRecord, UsageRecord
+from bulkrate.ledger import BatchRecord, Ledger, ShardRecord, UsageRecord
+from conformance import ledger_records
+from conformance.ledger_records import NOW
 
 pytest_plugins = ["conformance.postgres"]
 
-NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
-RUN = RunRecord(
-    id="a1b2c3d4e5",
-    job_name="Tickets",
-    job_key="00ff",
-    job_json='{"prompt":"é 漢 \\u0000 😀"}',
-    snapshot="5a",
-    provider="openai",
-    model="gpt-4.1-nano",
-    created_at=NOW,
-    updated_at=NOW,
-)
+RUN = replace(ledger_records.RUN, job_name="Tickets", job_json='{"prompt":"é 漢 \\u0000 😀"}')
 
 
 @pytest.fixture

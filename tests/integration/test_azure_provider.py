@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import anyio
 import openai
 import pytest
+from dialect_desk import Desk, shouted, upper
 from openai.types import Batch
 
 from bulkrate.errors import RequestRefused
-from bulkrate.jobs.load import load_job_mapping, openai_batch_job
-from bulkrate.ledger.home import Home
-from bulkrate.pipeline.report import report
-from bulkrate.pipeline.workspace import Workspace
+from bulkrate.jobs.load import openai_batch_job
 from bulkrate.testing import FakeClock, MisbehavingProvider
 from bulkrate.testing.answers import Answer
 from bulkrate.testing.pytest_plugin import ProviderFactory
@@ -123,68 +119,17 @@ def test_the_sdk_meets_the_traps(misbehaving_provider: ProviderFactory) -> None:
 # -- whole runs ----------------------------------------------------------------------------------------------
 
 
-class Desk:
-    """A folder with a source, and workspaces over it against one provider."""
-
-    def __init__(self, folder: Path, provider: MisbehavingProvider, clock: FakeClock, **env: str) -> None:
-        self.folder, self.provider, self.clock = folder, provider, clock
-        self._env = {
-            "AZURE_OPENAI_ENDPOINT": provider.base_url,
-            "AZURE_OPENAI_API_KEY": provider.api_key,
-            "OPENAI_API_VERSION": VERSION,
-            "BULKRATE_LIMITS__CREATE_TIMEOUT_S": "5",
-            "BULKRATE_LIMITS__LISTING_LAG_S": "0",
-            **env,
-        }
-        rows = [{"id": f"T-{number}", "body": f"ticket {number}"} for number in range(ROWS)]
-        (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-
-    def job(self, lane: Any = "batch", **request: Any) -> Any:
-        asked = {"model": f"azure/{DEPLOYMENT}", "prompt": "{{ body }}", "max_output_tokens": 100, **request}
-        document = {
-            "name": "desk",
-            "source": {"path": "rows.jsonl", "key": "id"},
-            "request": asked,
-            "lane": lane,
-            "sink": {"path": "answers.jsonl"},
-        }
-        return load_job_mapping(document, self.folder)
-
-    @contextmanager
-    def begun(self, job: Any = None) -> Iterator[tuple[Workspace, str]]:
-        space = Workspace(Home.find(self.folder, env={}), clock=self.clock, env=self._env)
-        try:
-            run = space.approve(space.prepare(job or self.job()), decide=lambda quote: True)
-            yield space, run.id
-        finally:
-            space.close()
-
-    def run(self, job: Any = None) -> dict[str, Any]:
-        with self.begun(job) as (space, run):
-            done = anyio.run(lambda: space.advance(run, poll_s=60, timeout_s=8 * 86_400))
-            return report(space.ledger, done)
-
-    def answers(self) -> list[Any]:
-        lines = (self.folder / "answers.jsonl").read_text(encoding="utf-8").splitlines()
-        return [json.loads(row)["output"] for row in lines]
-
-
-def upper(body: Any) -> str:
-    return str(body["messages"][-1]["content"]).upper()
-
-
 @pytest.fixture
 def desk_for(tmp_path: Path, misbehaving_provider: ProviderFactory, fake_clock: FakeClock) -> Any:
-    def make(faults: str = "", **options: Any) -> Desk:
-        env = options.pop("env", {})
+    def make(faults: str = "", *, env: dict[str, str] | None = None, **options: Any) -> Desk:
         options = {"answer": upper, **options}
         provider = misbehaving_provider(faults, dialect="azure", now=fake_clock.now, **options)
-        return Desk(tmp_path, provider, fake_clock, **env)
+        return Desk(tmp_path, provider, fake_clock, model=f"azure/{DEPLOYMENT}", rows=ROWS, env=env)
 
     return make
 
 
-UPPER = [f"TICKET {number}" for number in range(ROWS)]
+UPPER = shouted(ROWS)
 
 
 @pytest.mark.parametrize(("version", "url"), [(VERSION, "/chat/completions"), ("", "/v1/chat/completions")])
@@ -276,6 +221,6 @@ def test_a_rescue_by_one_that_answers_nothing_gives_no_row_up(desk_for: Any) -> 
     desk: Desk = desk_for("stuck=1,done=20")
     with pytest.raises(RequestRefused, match="no single requests"):
         desk.run(desk.job(lane=RESCUE))
-    desk._env["BULKRATE_AZURE_LIVE_DEPLOYMENT"] = "gpt-4o-mini"
+    desk.env["BULKRATE_AZURE_LIVE_DEPLOYMENT"] = "gpt-4o-mini"
     assert desk.run(desk.job(lane=RESCUE))["rows"]["succeeded"] == ROWS
     assert desk.answers() == UPPER

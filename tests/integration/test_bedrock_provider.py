@@ -10,7 +10,7 @@ from typing import Any
 
 import anyio
 import pytest
-from bedrock_desk import CLAUDE, LLAMA, NOVA, ROWS, UPPER, Desk, upper
+from dialect_desk import Desk, shouted, upper
 
 from bulkrate.core.run_states import RunState
 from bulkrate.errors import ConfigError, RequestRefused
@@ -18,7 +18,12 @@ from bulkrate.pipeline.report import report
 from bulkrate.testing import FakeClock
 from bulkrate.testing.pytest_plugin import ProviderFactory
 
+NOVA = "bedrock/us.amazon.nova-lite-v1:0"
+CLAUDE = "bedrock/us.anthropic.claude-haiku-4-5-20251001-v1:0"
+LLAMA = "bedrock/us.meta.llama3-3-70b-instruct-v1:0"
 LABELS = ("billing", "delivery", "other")
+ROWS = 120
+UPPER = shouted(ROWS)
 
 
 @pytest.fixture
@@ -27,9 +32,8 @@ def desk_for(tmp_path: Path, misbehaving_provider: ProviderFactory, fake_clock: 
         faults: str = "", *, rows: int = ROWS, env: dict[str, str] | None = None, **options: Any
     ) -> Desk:
         options = {"dialect": "bedrock", "answer": upper, **options}
-        desk = Desk(tmp_path, misbehaving_provider(faults, now=fake_clock.now, **options), fake_clock, env)
-        desk.write(rows)
-        return desk
+        provider = misbehaving_provider(faults, now=fake_clock.now, **options)
+        return Desk(tmp_path, provider, fake_clock, model=NOVA, rows=rows, env=env)
 
     return make
 
@@ -83,7 +87,7 @@ def test_labels_by_tool_by_schema_and_in_words(desk_for: Any, model: str) -> Non
         return json.dumps({"label": label}) if "response_format" in body else f" {label}\n"
 
     desk: Desk = desk_for(answer=answer)
-    desk.run(desk.job(model, output={"choice": list(LABELS)}))
+    desk.run(desk.job(model=model, output={"choice": list(LABELS)}))
     assert desk.answers() == [LABELS[len(text) % 3] for text in UPPER]
 
 
@@ -92,7 +96,7 @@ def test_json_and_a_repair_on_the_live_lane(desk_for: Any, model: str) -> None:
     schema = {"type": "object", "properties": {"why": {"type": "string"}}, "required": ["why"]}
     faults = "" if model == LLAMA else "bad_json=2"  # in words, nobody can tell a structured answer
     desk: Desk = desk_for(faults, answer=lambda body: json.dumps({"why": upper(body)}))
-    assert desk.run(desk.job(model, output={"json_schema": schema}))["rows"]["succeeded"] == ROWS
+    assert desk.run(desk.job(model=model, output={"json_schema": schema}))["rows"]["succeeded"] == ROWS
     assert desk.answers() == [{"why": text} for text in UPPER]
 
 
@@ -110,7 +114,7 @@ def test_images_that_differ_from_row_to_row(desk_for: Any) -> None:
 
 def test_truncated_rows_come_again_with_more_room(desk_for: Any) -> None:
     desk: Desk = desk_for("truncate=3")
-    assert desk.run(desk.job(CLAUDE))["rows"]["succeeded"] == ROWS
+    assert desk.run(desk.job(model=CLAUDE))["rows"]["succeeded"] == ROWS
     assert desk.answers() == UPPER
 
 

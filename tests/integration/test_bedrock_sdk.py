@@ -11,9 +11,9 @@ from typing import Any
 
 import anyio
 import pytest
-from bedrock_desk import UPPER, Desk, upper
 from bedrock_moto import client, moto_s3, new_bucket
 from botocore.exceptions import ClientError
+from dialect_desk import Desk, shouted, upper
 
 from bulkrate.errors import ConfigError, NotFoundError
 from bulkrate.providers.bedrock.aws import Aws
@@ -196,9 +196,9 @@ def test_a_run_over_moto_s_s3(
     dialect, faults = BedrockDialect(moto), "create_cut=1 missing=2 expire_after=110"
     provider = misbehaving_provider(faults, dialect=dialect, answer=upper, now=fake_clock.now)
     place = {"AWS_ENDPOINT_URL_S3": moto, "BULKRATE_BEDROCK_S3": f"s3://{bucket}/mine"}
-    desk = Desk(tmp_path, provider, fake_clock, place)
-    desk.write()
-    assert desk.run(desk.job(keep_remote="none"))["rows"]["succeeded"] == len(UPPER)
-    assert desk.answers() == UPPER
-    assert provider.meter.rows_accepted == len(UPPER)
+    model = "bedrock/us.amazon.nova-lite-v1:0"
+    desk = Desk(tmp_path, provider, fake_clock, model=model, rows=120, env=place)
+    assert desk.run(desk.job(keep_remote="none"))["rows"]["succeeded"] == 120
+    assert desk.answers() == shouted(120)
+    assert provider.meter.rows_accepted == 120
     assert "Contents" not in client("s3", moto).list_objects_v2(Bucket=bucket)

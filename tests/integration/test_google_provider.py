@@ -5,20 +5,16 @@ from __future__ import annotations
 import io
 import json
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+from dialect_desk import Desk, shouted, upper
 from google import genai
 from google.genai import errors, types
 
-from bulkrate.jobs.load import load_job_mapping, openai_batch_job
-from bulkrate.ledger.home import Home
-from bulkrate.pipeline.report import report
-from bulkrate.pipeline.workspace import Workspace
+from bulkrate.jobs.load import openai_batch_job
 from bulkrate.testing import FakeClock, MisbehavingProvider
 from bulkrate.testing.answers import Answer
 from bulkrate.testing.pytest_plugin import ProviderFactory
@@ -149,68 +145,17 @@ def test_the_sdk_embeds(misbehaving_provider: ProviderFactory) -> None:
 # -- whole runs ----------------------------------------------------------------------------------------------
 
 
-class Desk:
-    """A folder with a source, and workspaces over it against one provider."""
-
-    def __init__(self, folder: Path, provider: MisbehavingProvider, clock: FakeClock, **limits: str) -> None:
-        self.folder, self.provider, self.clock = folder, provider, clock
-        brief = {"create_timeout_s": "5", "listing_lag_s": "0", **limits}
-        self._env = {
-            "GEMINI_API_KEY": provider.api_key,
-            "GOOGLE_GEMINI_BASE_URL": provider.base_url,
-            **{f"BULKRATE_LIMITS__{name.upper()}": value for name, value in brief.items()},
-        }
-        rows = [{"id": f"T-{n}", "body": f"ticket {n}", "url": f"data:text/plain,{n}"} for n in range(ROWS)]
-        (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-
-    def job(self, lane: str = "batch", **request: Any) -> Any:
-        asked = {"model": f"google/{MODEL}", "max_output_tokens": 100, **request}
-        if "messages" not in asked:
-            asked["prompt"] = "{{ body }}"
-        document = {
-            "name": "desk",
-            "source": {"path": "rows.jsonl", "key": "id"},
-            "request": asked,
-            "lane": lane,
-            "sink": {"path": "answers.jsonl"},
-        }
-        return load_job_mapping(document, self.folder)
-
-    @contextmanager
-    def begun(self, job: Any) -> Iterator[tuple[Workspace, str]]:
-        space = Workspace(Home.find(self.folder, env={}), clock=self.clock, env=self._env)
-        try:
-            run = space.approve(space.prepare(job), decide=lambda quote: True)
-            yield space, run.id
-        finally:
-            space.close()
-
-    def run(self, job: Any = None) -> dict[str, Any]:
-        with self.begun(job or self.job()) as (space, run):
-            done = anyio.run(lambda: space.advance(run, poll_s=60, timeout_s=8 * 86_400))
-            return report(space.ledger, done)
-
-    def answers(self) -> list[Any]:
-        lines = (self.folder / "answers.jsonl").read_text(encoding="utf-8").splitlines()
-        return [json.loads(line)["output"] for line in lines]
-
-
-def upper(body: Any) -> str:
-    return str(body["messages"][-1]["content"]).upper()
-
-
 @pytest.fixture
 def desk_for(tmp_path: Path, misbehaving_provider: ProviderFactory, fake_clock: FakeClock) -> Any:
-    def make(faults: str = "", **options: Any) -> Desk:
-        limits = options.pop("limits", {})
+    def make(faults: str = "", *, ours: dict[str, str] | None = None, **options: Any) -> Desk:
         options = {"window_s": 172_800, "answer": upper, **options}
         provider = misbehaving_provider(faults, dialect="google", now=fake_clock.now, **options)
-        return Desk(tmp_path, provider, fake_clock, **limits)
+        return Desk(tmp_path, provider, fake_clock, model=f"google/{MODEL}", rows=ROWS, limits=ours)
 
     return make
 
 
-UPPER = [f"TICKET {number}" for number in range(ROWS)]
+UPPER = shouted(ROWS)
 
 
 def test_labels(desk_for: Any) -> None:
@@ -246,7 +191,7 @@ def test_an_expired_batch_gave_nothing_and_its_rows_come_again(desk_for: Any) ->
 
 
 def test_a_batch_that_hangs_is_cancelled_before_google_expires_it(desk_for: Any) -> None:
-    desk: Desk = desk_for("stuck=1", limits={"overdue_s": "1800"})
+    desk: Desk = desk_for("stuck=1", ours={"overdue_s": "1800"})
     assert desk.run()["rows"]["succeeded"] == ROWS
     first = desk.provider.snapshot()["batches"][0]
     assert first["phase"] == "cancelled"
@@ -267,7 +212,7 @@ def test_a_late_create_is_fenced_off(desk_for: Any) -> None:
 
 
 def test_the_state_directory_is_lost_when_the_batch_has_ended(desk_for: Any) -> None:
-    desk: Desk = desk_for(limits={"requests": "10"})
+    desk: Desk = desk_for(ours={"requests": "10"})
     with desk.begun(desk.job()) as (space, run):
         anyio.run(lambda: space.advance(run, poll_s=60, until_submitted=True))
     assert desk.provider.meter.batches_created == 3
@@ -278,7 +223,7 @@ def test_the_state_directory_is_lost_when_the_batch_has_ended(desk_for: Any) -> 
 
 
 def test_shards_fit_the_queue_of_waiting_tokens_and_wait_for_it(desk_for: Any) -> None:
-    desk: Desk = desk_for("token_queue=120,at=create", limits={"queued_tokens": "110"})
+    desk: Desk = desk_for("token_queue=120,at=create", ours={"queued_tokens": "110"})
     assert desk.run()["rows"]["succeeded"] == ROWS
     meter = desk.provider.meter
     assert (meter.rows_accepted, meter.batches_refused) == (ROWS, 0)

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+from dialect_desk import Desk, shouted, upper
 from mistralai.client import Mistral
 from mistralai.client.errors import SDKError
 from mistralai.client.models import BatchJob, ChatCompletionResponse, EmbeddingResponse
 from mistralai.extra.batch.client import BatchOutput, is_terminal
 
 from bulkrate.errors import AuthError
-from bulkrate.jobs.load import load_job_mapping, openai_batch_job
-from bulkrate.ledger.home import Home
-from bulkrate.pipeline.report import report
-from bulkrate.pipeline.workspace import Workspace
+from bulkrate.jobs.load import openai_batch_job
 from bulkrate.testing import FakeClock, MisbehavingProvider
 from bulkrate.testing.dialects.mistral import LIMITS
 from bulkrate.testing.pytest_plugin import ProviderFactory
@@ -135,66 +131,17 @@ def test_the_sdk_embeds_and_chats(misbehaving_provider: ProviderFactory) -> None
 # -- whole runs ----------------------------------------------------------------------------------------------
 
 
-class Desk:
-    """A folder with a source, and workspaces over it against one provider."""
-
-    def __init__(self, folder: Path, provider: MisbehavingProvider, clock: FakeClock, **limits: str) -> None:
-        self.folder, self.provider, self.clock = folder, provider, clock
-        brief = {"create_timeout_s": "5", "listing_lag_s": "0", **limits}
-        self._env = {
-            "MISTRAL_API_KEY": provider.api_key,
-            "MISTRAL_BASE_URL": provider.base_url,
-            **{f"BULKRATE_LIMITS__{name.upper()}": value for name, value in brief.items()},
-        }
-        rows = [{"id": f"T-{number}", "body": f"ticket {number}"} for number in range(ROWS)]
-        (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-
-    def job(self, lane: str = "batch", **request: Any) -> Any:
-        asked = {"model": f"mistral/{MODEL}", "prompt": "{{ body }}", "max_output_tokens": 100, **request}
-        document = {
-            "name": "desk",
-            "source": {"path": "rows.jsonl", "key": "id"},
-            "request": asked,
-            "lane": lane,
-            "sink": {"path": "answers.jsonl"},
-        }
-        return load_job_mapping(document, self.folder)
-
-    @contextmanager
-    def begun(self, job: Any = None) -> Iterator[tuple[Workspace, str]]:
-        space = Workspace(Home.find(self.folder, env={}), clock=self.clock, env=self._env)
-        try:
-            run = space.approve(space.prepare(job or self.job()), decide=lambda quote: True)
-            yield space, run.id
-        finally:
-            space.close()
-
-    def run(self, job: Any = None) -> dict[str, Any]:
-        with self.begun(job) as (space, run):
-            done = anyio.run(lambda: space.advance(run, poll_s=60, timeout_s=8 * 86_400))
-            return report(space.ledger, done)
-
-    def answers(self) -> list[Any]:
-        lines = (self.folder / "answers.jsonl").read_text(encoding="utf-8").splitlines()
-        return [json.loads(line)["output"] for line in lines]
-
-
-def upper(body: Any) -> str:
-    return str(body["messages"][-1]["content"]).upper()
-
-
 @pytest.fixture
 def desk_for(tmp_path: Path, misbehaving_provider: ProviderFactory, fake_clock: FakeClock) -> Any:
-    def make(faults: str = "", **options: Any) -> Desk:
-        limits = options.pop("limits_", {})
+    def make(faults: str = "", *, ours: dict[str, str] | None = None, **options: Any) -> Desk:
         options = {"answer": upper, **options}
         provider = misbehaving_provider(faults, dialect="mistral", now=fake_clock.now, **options)
-        return Desk(tmp_path, provider, fake_clock, **limits)
+        return Desk(tmp_path, provider, fake_clock, model=f"mistral/{MODEL}", rows=ROWS, limits=ours)
 
     return make
 
 
-UPPER = [f"TICKET {number}" for number in range(ROWS)]
+UPPER = shouted(ROWS)
 
 
 def test_labels(desk_for: Any) -> None:
@@ -218,7 +165,7 @@ def test_what_an_early_end_has_answered_is_kept_where_it_is_there(
 
 
 def test_a_job_that_hangs_is_cancelled(desk_for: Any) -> None:
-    desk: Desk = desk_for("stuck=1", limits_={"overdue_s": "1800"})
+    desk: Desk = desk_for("stuck=1", ours={"overdue_s": "1800"})
     assert desk.run()["rows"]["succeeded"] == ROWS
     assert desk.provider.snapshot()["batches"][0]["phase"] == "cancelled"
     assert desk.answers() == UPPER
@@ -238,14 +185,14 @@ def test_a_job_that_hangs_is_cancelled(desk_for: Any) -> None:
 )
 def test_no_row_is_accepted_twice(desk_for: Any, faults: str) -> None:
     limits = {"create_timeout_s": "0.2"} if "unanswered" in faults else {}
-    desk: Desk = desk_for(faults, limits_={"listing_lag_s": "60", **limits})
+    desk: Desk = desk_for(faults, ours={"listing_lag_s": "60", **limits})
     assert desk.run()["rows"]["succeeded"] == ROWS
     assert (desk.provider.meter.rows_accepted, desk.answers()) == (ROWS, UPPER)
 
 
 @pytest.mark.parametrize("ended", [False, True])
 def test_the_state_directory_is_lost(desk_for: Any, *, ended: bool) -> None:
-    desk: Desk = desk_for("lookalikes=3", limits_={"requests": "10"})
+    desk: Desk = desk_for("lookalikes=3", ours={"requests": "10"})
     with desk.begun() as (space, run):
         anyio.run(lambda: space.advance(run, poll_s=60, until_submitted=True))
     assert desk.provider.meter.batches_created == 3
@@ -272,7 +219,7 @@ def test_rows_that_are_refused_are_not_sent_again(desk_for: Any) -> None:
 
 
 def test_a_longer_window_is_asked_for(desk_for: Any) -> None:
-    desk: Desk = desk_for(limits_={"window_s": "360000"})
+    desk: Desk = desk_for(ours={"window_s": "360000"})
     assert desk.run()["rows"]["succeeded"] == ROWS
     assert [batch.window for batch in desk.provider.state.batches.values()] == ["100h"]
 

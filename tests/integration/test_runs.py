@@ -2,75 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import anyio
 import openai
 import pytest
+from table_desk import Desk, Row
 
 from bulkrate.core.run_states import RunState
 from bulkrate.errors import Refused, RowsRejected
-from bulkrate.jobs.load import load_job_mapping, openai_batch_job
-from bulkrate.ledger.home import Home
+from bulkrate.jobs.load import openai_batch_job
 from bulkrate.pipeline.report import exit_code, report
-from bulkrate.pipeline.workspace import Workspace
-from bulkrate.testing import MisbehavingProvider
-
-Row = tuple[str, str]
-
-
-class Desk:
-    """A folder with a source and a job, a workspace over it, and a provider to run it on."""
-
-    def __init__(self, folder: Path, provider: MisbehavingProvider, clock: Any = None) -> None:
-        self.folder = folder
-        self.provider = provider
-        self.workspace = Workspace(
-            Home.find(folder, env={}),
-            clock=clock,
-            env={
-                "OPENAI_API_KEY": provider.api_key,
-                "OPENAI_BASE_URL": provider.base_url,
-                "BULKRATE_LIMITS__CREATE_TIMEOUT_S": "5",
-                "BULKRATE_LIMITS__LISTING_LAG_S": "0",
-            },
-        )
-
-    def write(self, rows: list[Row]) -> None:
-        with (self.folder / "rows.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["id", "body"])
-            writer.writerows(rows)
-
-    def job(self, **fields: Any) -> Any:
-        document = {
-            "name": "desk",
-            "source": {"path": "rows.csv", "key": "id"},
-            "request": {"model": "openai/gpt-4o-mini", "prompt": "{{ body }}", "max_output_tokens": 20},
-            "sink": {"path": "answers.jsonl"},
-            **fields,
-        }
-        return load_job_mapping(document, self.folder)
-
-    def run(self, job: Any = None, *, fresh: bool = False, between: Callable[[], None] | None = None) -> Any:
-        run = self.workspace.prepare(job or self.job(), fresh=fresh)
-        run = self.workspace.approve(run, decide=lambda quote: True)
-        if between is not None:
-            between()
-        run = anyio.run(lambda: self.workspace.advance(run.id, poll_s=0.01))
-        return report(self.workspace.ledger, run)
-
-    def answers(self) -> list[dict[str, Any]]:
-        lines = (self.folder / "answers.jsonl").read_text(encoding="utf-8").splitlines()
-        return [json.loads(line) for line in lines]
-
-    def accepted(self) -> int:
-        return self.provider.meter.rows_accepted
 
 
 @pytest.fixture
@@ -297,58 +241,6 @@ def test_an_empty_source_finishes(desk: Desk) -> None:
     desk.write([])
     assert desk.run()["rows"]["total"] == 0
     assert desk.answers() == []
-
-
-@pytest.mark.parametrize("polls", [0, 1, 2, 4, 8])
-def test_an_empty_disk_in_the_middle_of_a_run_pays_nothing_twice(
-    tmp_path: Path, misbehaving_provider: Any, fake_clock: Any, polls: int
-) -> None:
-    """`rm -rf .bulkrate`, and the same job again: the provider is the backup of the ledger."""
-    provider = misbehaving_provider("missing=1,batches=2", polls=4)
-    desk = Desk(tmp_path, provider, fake_clock)
-    desk.workspace.env["BULKRATE_LIMITS__REQUESTS"] = "10"
-    desk.write([(f"T-{number}", f"ticket {number}") for number in range(100)])
-    run = desk.workspace.prepare(desk.job())
-    desk.workspace.approve(run, decide=lambda quote: True)
-    anyio.run(
-        lambda: desk.workspace.advance(run.id, poll_s=10, timeout_s=polls * 10, until_submitted=not polls)
-    )
-    desk.workspace.close()
-    shutil.rmtree(tmp_path / ".bulkrate")
-
-    again = Desk(tmp_path, provider, fake_clock)
-    again.workspace.env["BULKRATE_LIMITS__REQUESTS"] = "10"
-    result = again.run()
-
-    assert result["run"] == run.id
-    assert result["rows"]["succeeded"] == 100
-    assert [line["id"] for line in again.answers()] == [f"T-{number}" for number in range(100)]
-    assert provider.meter.rows_accepted == 102
-
-
-@pytest.mark.parametrize("rounds", range(1, 9))
-def test_an_empty_disk_after_a_queue_limit_cut_the_shards_pays_nothing_twice(
-    tmp_path: Path, misbehaving_provider: Any, fake_clock: Any, rounds: int
-) -> None:
-    """Where a queue limit cut depends on what the lost ledger had learned: the tags of the pieces say it."""
-    provider = misbehaving_provider("token_queue=150 missing=1,batches=2", polls=2)
-    desk = Desk(tmp_path, provider, fake_clock)
-    desk.workspace.env["BULKRATE_LIMITS__REQUESTS"] = "40"
-    desk.write([(f"T-{number}", f"ticket {number}") for number in range(100)])
-    run = desk.workspace.prepare(desk.job())
-    desk.workspace.approve(run, decide=lambda quote: True)
-    anyio.run(lambda: desk.workspace.advance(run.id, poll_s=10, timeout_s=rounds * 40))
-    cut = [shard for shard in desk.workspace.ledger.shards(run.id) if shard.slice_of is not None]
-    desk.workspace.close()
-    shutil.rmtree(tmp_path / ".bulkrate")
-    assert cut
-
-    again = Desk(tmp_path, provider, fake_clock)
-    again.workspace.env["BULKRATE_LIMITS__REQUESTS"] = "40"
-    result = again.run()
-
-    assert result["rows"]["succeeded"] == 100
-    assert provider.meter.rows_accepted == 102
 
 
 def test_a_second_batch_of_one_create_call_is_cancelled_and_told(

@@ -105,7 +105,8 @@ def test_blocks_of_many_kinds() -> None:
     assert outcome(succeeded(content=parts)).text == "ab"
     call = {"type": "tool_use", "id": "t", "name": "f", "input": {"n": 1}}
     found = outcome(succeeded(content=[thought, call], stop_reason="tool_use"))
-    assert orjson.loads(found.text or "") == [call]
+    function = {"name": "f", "arguments": '{"n":1}'}
+    assert orjson.loads(found.text or "") == [{"id": "t", "type": "function", "function": function}]
     assert outcome(succeeded(content=[thought])).error is ErrorClass.INVALID_OUTPUT
 
 
@@ -175,7 +176,8 @@ def test_half_characters_and_numbers_that_are_none_do_not_cost_the_answer() -> N
     assert outcome(raw).text == "yes \ufffd"
     call = b'[{"type":"tool_use","id":"t","name":"f","input":{"n":NaN,"m":5}}]'
     raw = orjson.dumps(succeeded()).replace(b'[{"type":"text","text":"yes"}]', call)
-    assert orjson.loads(outcome(raw).text or "")[0]["input"] == {"n": None, "m": 5}
+    function = orjson.loads(outcome(raw).text or "")[0]["function"]
+    assert orjson.loads(function["arguments"]) == {"n": None, "m": 5}
 
 
 def test_bytes_that_are_no_text_are_sent_again_and_their_cost_is_kept() -> None:

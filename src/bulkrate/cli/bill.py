@@ -12,6 +12,8 @@ from bulkrate.cli import options
 from bulkrate.cli.terminal import Terminal
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from bulkrate.ledger.records import RunRecord
     from bulkrate.pipeline.workspace import Workspace
     from bulkrate.pricing.statement import Statement, Sum
@@ -41,9 +43,10 @@ Focus = Annotated[
 ]
 
 
-def bill(  # noqa: PLR0917 - typer calls it by name
+def bill(
     context: typer.Context,
     run: MaybeRun = None,
+    *,
     since: Since = None,
     by: By = "model",
     focus: Focus = None,
@@ -169,8 +172,8 @@ def table(found: Statement) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """The groups: header and rows."""
     from bulkrate.pricing.money import format_money
 
-    def amount(value: object) -> str:
-        return "not known" if value is None else format_money(value, found.currency)  # type: ignore[arg-type]
+    def amount(value: Decimal | None) -> str:
+        return "not known" if value is None else format_money(value, found.currency)
 
     header = (*(word.upper() for word in found.by), "TOKENS", "COST", "LIVE PRICE", "SAVED")
     rows = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -26,7 +26,7 @@ Output = Annotated[
     int, typer.Option("--output", min=0, metavar="TOKENS", help="Output tokens of a row, reasoning included.")
 ]
 Cached = Annotated[
-    Decimal,
+    Decimal | None,
     typer.Option(
         "--cached",
         parser=options.share,
@@ -35,13 +35,11 @@ Cached = Annotated[
     ),
 ]
 EveryOption = Annotated[
-    str | None,
-    typer.Option(
-        "--every", metavar="day|week|month", help="These rows come again: cost over 12 months, too."
-    ),
+    Literal["day", "week", "month"] | None,
+    typer.Option("--every", help="These rows come again: cost over 12 months, too."),
 ]
 Growth = Annotated[
-    Decimal,
+    Decimal | None,
     typer.Option(
         "--growth",
         parser=options.share,
@@ -51,15 +49,16 @@ Growth = Annotated[
 ]
 
 
-def estimate(  # noqa: PLR0917 - typer calls it by name
+def estimate(
     context: typer.Context,
+    *,
     model: Models,
     rows: Rows,
-    input: Input,  # noqa: A002 - the option's name
-    output: Output,
-    cached: Cached = "0",  # type: ignore[assignment] # typer parses defaults, too
+    input_tokens: Input,
+    output_tokens: Output,
+    cached: Cached = None,
     every: EveryOption = None,
-    growth: Growth = "0",  # type: ignore[assignment]
+    growth: Growth = None,
     json: options.Json = False,
 ) -> int:
     """Estimate what a load would cost, live, by flex and by batch. Needs no job, no key and no network."""
@@ -69,8 +68,8 @@ def estimate(  # noqa: PLR0917 - typer calls it by name
     from bulkrate.pricing.estimate import Workload
 
     terminal: Terminal = context.obj
-    _check(cached, every, growth)
-    load = Workload(rows, input, output, cached, every, growth)  # type: ignore[arg-type] # checked above
+    load = Workload(rows, input_tokens, output_tokens, cached or Decimal(0), every, growth or Decimal(0))
+    _check(load)
     prices = find_prices(Home.place(terminal.cwd, terminal.env), terminal.env)
     now = SystemClock().now()
     found = [_estimate(name, load, now, prices) for name in dict.fromkeys(model)]
@@ -95,14 +94,12 @@ def estimate(  # noqa: PLR0917 - typer calls it by name
     return 0
 
 
-def _check(cached: Decimal, every: str | None, growth: Decimal) -> None:
-    if not 0 <= cached <= 1:
+def _check(load: Workload) -> None:
+    if not 0 <= load.cached <= 1:
         raise typer.BadParameter("--cached is a share of the input, from 0% to 100%")
-    if every not in (None, "day", "week", "month"):
-        raise typer.BadParameter("--every is day, week or month")
-    if growth and every is None:
+    if load.growth and load.every is None:
         raise typer.BadParameter("--growth needs --every: what is done once does not grow")
-    if growth < -1:
+    if load.growth < -1:
         raise typer.BadParameter("--growth: rows cannot shrink by more than 100%")
 
 

@@ -261,14 +261,14 @@ class Transaction:
         else:
             self._connection.execute(update(batches).where(here).values(values))
 
-    def add_hint(self, provider: str, id: str, batch_id: str, at: datetime) -> bool:  # noqa: A002
+    def add_hint(self, provider: str, message_id: str, batch_id: str, at: datetime) -> bool:
         """Record a provider's word about a batch; False if it was heard before. Old ones are forgotten."""
         kept_from = at - timedelta(seconds=HINTS_KEPT_S)
         self._connection.execute(delete(hints).where(hints.c.received_at < kept_from))
         # Two listeners may hear the same at the same moment.
         dialect = postgresql if self._connection.dialect.name == "postgresql" else sqlite
         query = dialect.insert(hints).on_conflict_do_nothing().returning(hints.c.id)
-        values = {"provider": provider, "id": id, "batch_id": batch_id, "received_at": at}
+        values = {"provider": provider, "id": message_id, "batch_id": batch_id, "received_at": at}
         return self._connection.execute(query.values(values)).first() is not None
 
     def open_intent(  # noqa: PLR0917 - in the order of the record's fields
@@ -281,10 +281,10 @@ class Transaction:
         assert key is not None
         return int(key[0])
 
-    def close_intent(self, id: int, outcome: str, at: datetime) -> None:  # noqa: A002 - the record's own word
+    def close_intent(self, intent: int, outcome: str, at: datetime) -> None:
         """Record how the effect ended, as one word."""
-        gone = LedgerError(f"the ledger has no intent {id}", code="ledger_missing")
-        self._update(intents, intents.c.id == id, {"outcome": outcome, "closed_at": at}, gone)
+        gone = LedgerError(f"the ledger has no intent {intent}", code="ledger_missing")
+        self._update(intents, intents.c.id == intent, {"outcome": outcome, "closed_at": at}, gone)
 
     def add_event(
         self,

@@ -176,7 +176,8 @@ def _row(group: _Group, quantity: int, cost: Decimal, live: Decimal) -> dict[str
 
 
 def _exact(amount: Decimal) -> Decimal:
-    return amount if amount.as_tuple().exponent >= -18 else amount.quantize(_PLACES)  # type: ignore[operator]
+    exponent = amount.as_tuple().exponent
+    return amount if isinstance(exponent, int) and exponent >= -18 else amount.quantize(_PLACES)
 
 
 _NOTHING = _Group("", "", "/", "", "", "input", Decimal(0), Decimal(0), datetime(2026, 1, 1, tzinfo=UTC), "")

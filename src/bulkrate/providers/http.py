@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 
-from bulkrate.errors import BulkrateError, ConfigError, OutcomeUnknown, Unreachable
+from bulkrate.errors import BulkrateError, ConfigError, NotFoundError, OutcomeUnknown, Unreachable
 from bulkrate.providers.failures import Said, json_object, refusal, tells_its_end, unreachable
 
 if TYPE_CHECKING:
@@ -130,6 +130,21 @@ class Http:
             known = await size_of()
             if known is not None and size_bytes < known:
                 raise Unreachable(f"{call}: {size_bytes} of {known} bytes arrived")
+
+    async def file(self, path: str) -> AsyncGenerator[bytes, None]:
+        """The content of a file: `path` tells its size, as `bytes`, and `path/content` is the content."""
+
+        async def size_of() -> int | None:
+            known = (await self.json("download", "GET", path)).get("bytes")
+            return known if isinstance(known, int) else None
+
+        async for chunk in self.stream("download", f"{path}/content", size_of=size_of):
+            yield chunk
+
+    async def delete(self, path: str) -> None:
+        """Delete what is there; what is gone already is no error."""
+        with suppress(NotFoundError):
+            await self.call("delete", "DELETE", path)
 
     def _check(self, call: str, response: httpx2.Response) -> None:
         if not response.is_success:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -120,15 +121,15 @@ HOSTILE_LINES = (
 )
 
 
-class ProviderConformance:
+class ProviderConformance(ABC):
     """The suite. `model` is what a job would say; `without` names faults the counterpart cannot have."""
 
     model: ClassVar[str]
     without: ClassVar[frozenset[str]] = frozenset()
 
+    @abstractmethod
     def counterpart(self, faults: str, clock: FakeClock) -> AbstractContextManager[Counterpart]:
         """The service with these faults, for as long as the context lasts."""
-        raise NotImplementedError
 
     @property
     def provider(self) -> Provider:

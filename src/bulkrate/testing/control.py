@@ -39,8 +39,8 @@ class Control:
         """Faults, events, held calls, batches and files, without their contents."""
         state = self._state
         return {
-            "faults": [str(fault) for fault in state.plan.faults],
-            "seed": state.plan.seed,
+            "faults": [str(fault) for fault in state.faults.plan.faults],
+            "seed": state.faults.plan.seed,
             "events": dict(self._gates.events),
             "held": self._gates.held,
             "batches": [_describe(batch) for batch in state.batches.values()],
@@ -57,7 +57,7 @@ class Control:
 
     def set_faults(self, faults: str | Sequence[str], seed: int | None = None) -> dict[str, Any]:
         """Replace all faults, for calls and batches to come; batches in flight behave from here on."""
-        plan = FaultPlan.parse(faults, seed=self._state.plan.seed if seed is None else seed)
+        plan = FaultPlan.parse(faults, seed=self._state.faults.plan.seed if seed is None else seed)
         self._state.set_plan(plan)
         return {"faults": [str(fault) for fault in plan.faults], "seed": plan.seed}
 

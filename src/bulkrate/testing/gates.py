@@ -52,7 +52,7 @@ class Gates:
         """
         self.happened(f"{operation}_arrived")
         self.happened("call_arrived")
-        fault = self._state.call_fault(operation)
+        fault = self._state.faults.on_call(operation)
         when = None if fault is None else str(fault.options.get("when", "before"))
         try:
             if fault is not None and when == "before":
@@ -73,10 +73,10 @@ class Gates:
 
     async def cut_midway(self, operation: str, request: Request) -> bool:
         """Before a body is read: read half of it and break the connection, if that is the call's fault."""
-        fault = self._state.next_call_fault(operation)
+        fault = self._state.faults.on_next_call(operation)
         if fault is None or fault.name != f"{operation}_cut":
             return False
-        self._state.call_fault(operation)
+        self._state.faults.on_call(operation)
         self.happened(f"{operation}_arrived")
         self.happened("call_arrived")
         received, size = 0, int(request.headers.get("content-length", 0))

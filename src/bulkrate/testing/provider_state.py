@@ -16,7 +16,8 @@ from typing import Final
 from bulkrate.testing import answers
 from bulkrate.testing.answers import Answerer, TokenCounter
 from bulkrate.testing.blob import Blob
-from bulkrate.testing.faults import CONTENT, UNKNOWN_WORDS, Fate, Fault, FaultPlan
+from bulkrate.testing.fault_schedule import FaultSchedule
+from bulkrate.testing.faults import UNKNOWN_WORDS, Fate, FaultPlan
 from bulkrate.testing.meter import Acceptance, Meter
 from bulkrate.testing.records import (
     Batch,
@@ -62,7 +63,7 @@ class ProviderState:
         if polls < 1:
             raise ValueError("a batch needs at least one poll to complete")
         self.codec, self.limits, self.polls, self.models = codec, limits, polls, models
-        self.plan, self._window_s = plan or FaultPlan(), window_s
+        self.faults, self._window_s = FaultSchedule(plan or FaultPlan()), window_s
         self.meter = Meter()
         self._accepted = Acceptance(self.meter, track_ids=track_ids)
         self.files: dict[str, StoredFile] = {}
@@ -71,34 +72,12 @@ class ProviderState:
         self._count_tokens = count_tokens or answers.count_tokens
         self.writer = ResultWriter(codec, answer or answers.default_answer, self._count_tokens)
         self._runnable = 0  # batches created so far that could run
-        self._first_ordinal = 0  # of the batches under the present plan
         self.on_end: Callable[[Batch], None] = lambda batch: None
-        self._calls: Counter[str] = Counter()
         self._made: Counter[str] = Counter()
-
-    # -- faults ----------------------------------------------------------------------------------------
 
     def set_plan(self, plan: FaultPlan) -> None:
         """Have other faults from now on, for batches and calls still to come; the present ones behave."""
-        self.plan = plan
-        self._first_ordinal = self._runnable
-        self._calls.clear()
-
-    def content_faults(self) -> dict[str, Fault]:
-        """Count one download that is being sent, and say what befalls its bytes."""
-        nth = self._calls[CONTENT]
-        self._calls[CONTENT] += 1
-        return self.plan.on_content(nth)
-
-    def next_call_fault(self, operation: str) -> Fault | None:
-        """What will interrupt the next call of ``operation``; nothing is counted."""
-        return self.plan.on_call(operation, self._calls[operation])
-
-    def call_fault(self, operation: str) -> Fault | None:
-        """Count one call of ``operation`` and say what interrupts it, if anything does."""
-        nth = self._calls[operation]
-        self._calls[operation] += 1
-        return self.plan.on_call(operation, nth)
+        self.faults.begin(plan, self._runnable)
 
     # -- files -----------------------------------------------------------------------------------------
 
@@ -152,7 +131,7 @@ class ProviderState:
             self._admit(scan)
         ordinal = -1 if scan.errors else self._runnable
         self._runnable += not scan.errors
-        at, lag = self.at(), self._at_create("list_lag", ordinal)
+        at, lag = self.at(), self.faults.on_create("list_lag", ordinal)
 
         def record(
             name: str, metadata: dict[str, str] | None, blob: Blob, scan: Scan, *, foreign: bool = False
@@ -168,7 +147,7 @@ class ProviderState:
                 expires_at=at + self._window_s,
                 blob=blob,
                 scan=scan,
-                empty_ids=self._at_create("empty_ids", ordinal) is not None,
+                empty_ids=self.faults.on_create("empty_ids", ordinal) is not None,
                 hidden_lists=0 if lag is None else lag.count,
                 foreign=foreign,
             )
@@ -178,7 +157,7 @@ class ProviderState:
             return batch
 
         def record_lookalike(*, first: bool) -> None:
-            if self._at_create("lookalikes", ordinal):
+            if self.faults.on_create("lookalikes", ordinal):
                 theirs, blob = nearly(metadata, first=first), source.blob
                 if metadata is None:  # then it is the ids that are somebody else's
                     blob = Blob(line + b"\n" for line in strangers(self.codec, source.blob.lines()))
@@ -186,7 +165,7 @@ class ProviderState:
 
         record_lookalike(first=True)
         batch = record(input_file_id, metadata, source.blob, scan)
-        if self._at_create("duplicate_create", ordinal):
+        if self.faults.on_create("duplicate_create", ordinal):
             record(input_file_id, metadata, source.blob, self.scanned(source.blob, endpoint))
         record_lookalike(first=False)
         return batch
@@ -225,12 +204,12 @@ class ProviderState:
         self.meter.status_calls += 1
         batch = self.batch(batch_id)
         batch.asked += 1
-        if self._on_poll("status_404", batch):
+        if self.faults.on_poll("status_404", batch):
             raise no_batch(batch_id)
-        if self._on_poll("status_503", batch):
+        if self.faults.on_poll("status_503", batch):
             message = "The server is overloaded or not ready yet."
             raise Refused(Reason.UNAVAILABLE, message)
-        unknown = self.batch_fault("unknown_status", batch)
+        unknown = self.faults.on_batch("unknown_status", batch)
         if unknown is not None and batch.asked <= unknown.count and not batch.ended:
             batch.word = UNKNOWN_WORDS[batch.asked % len(UNKNOWN_WORDS)]
             return batch
@@ -256,7 +235,7 @@ class ProviderState:
         if batch.ended:
             return
         if batch.phase is Phase.CANCELLING:
-            slow = self.batch_fault("slow_cancel", batch)
+            slow = self.faults.on_batch("slow_cancel", batch)
             batch.cancelling_polls += 1
             if slow is None or batch.cancelling_polls > slow.count or batch.released:
                 self._finish(batch, Phase.CANCELLED, Fate.CANCELLED)
@@ -265,7 +244,7 @@ class ProviderState:
             self._enter(batch, Phase.FAILED)
             self._close_unused(batch.blob)
             return
-        stuck = self.batch_fault("stuck", batch)
+        stuck = self.faults.on_batch("stuck", batch)
         if stuck is not None and batch.phase == stuck.word("phase") and not batch.released:
             batch.held_polls += 1
             if batch.phase is Phase.IN_PROGRESS:
@@ -278,7 +257,7 @@ class ProviderState:
     def _next_phase(self, batch: Batch) -> Phase:
         """The phase after ``batch.polls`` steps: the last is the end, the one before it finalizing."""
         left = max(self.polls - batch.polls, 0)
-        forced = self.batch_fault("stuck", batch)
+        forced = self.faults.on_batch("stuck", batch)
         if forced is not None and batch.held_polls == 0 and not batch.released:
             # A batch that is to be stuck in a phase must reach it, however few steps there are.
             return Phase(forced.word("phase"))
@@ -293,8 +272,8 @@ class ProviderState:
         if batch.phase is Phase.VALIDATING and phase is not Phase.VALIDATING:
             batch.rows = batch.scan.rows
             self._enter(batch, Phase.IN_PROGRESS)
-        expiring = self.batch_fault("expire_after", batch)
-        cancelled = self.batch_fault("cancel_after", batch)
+        expiring = self.faults.on_batch("expire_after", batch)
+        cancelled = self.faults.on_batch("cancel_after", batch)
         short = cancelled or expiring
         if phase is Phase.COMPLETED:
             batch.done = batch.rows if short is None else min(short.count, batch.rows)
@@ -303,7 +282,7 @@ class ProviderState:
                 self._finish(batch, Phase.COMPLETED, Fate.EXPIRED)
             elif cancelled is not None:
                 self._enter(batch, Phase.CANCELLING)
-                if self.batch_fault("slow_cancel", batch) is None:
+                if self.faults.on_batch("slow_cancel", batch) is None:
                     self._finish(batch, Phase.CANCELLED, Fate.CANCELLED)
             else:
                 self._finish(batch, Phase.EXPIRED, Fate.EXPIRED)
@@ -324,16 +303,18 @@ class ProviderState:
     def _finish(self, batch: Batch, phase: Phase, unfinished: Fate) -> None:
         """Write the result files of the rows that were run, and end."""
         batch.rows = batch.scan.rows
-        plan = FaultPlan() if batch.foreign else self.plan
-        found = self.writer.write(batch, plan, batch.ordinal - self._first_ordinal, unfinished, self.at())
+        plan = FaultPlan() if batch.foreign else self.faults.plan
+        found = self.writer.write(
+            batch, plan, batch.ordinal - self.faults.first_ordinal, unfinished, self.at()
+        )
         batch.done, batch.failed = found.done, found.failed
-        batch.usage = found.usage if self.batch_fault("no_usage", batch) is None else None
+        batch.usage = found.usage if self.faults.on_batch("no_usage", batch) is None else None
         if not batch.foreign:
             self.meter.rows_billed += found.billed
             self.meter.billed_input_tokens += found.usage.input_tokens
             self.meter.billed_cached_tokens += found.usage.cached_tokens
             self.meter.billed_output_tokens += found.usage.output_tokens
-        order = self.plan.rng("order", batch.ordinal)
+        order = self.faults.plan.rng("order", batch.ordinal)
         for purpose, lines in found.files(self.limits, phase).items():
             if lines or self.limits.empty_files:
                 order.shuffle(lines)  # no provider promises an order
@@ -349,7 +330,7 @@ class ProviderState:
     # -- admission and counts --------------------------------------------------------------------------
 
     def _admit(self, scan: Scan) -> None:
-        queue = self.plan.named("token_queue")
+        queue = self.faults.plan.named("token_queue")
         if queue is None:
             return
         enqueued = sum(
@@ -364,16 +345,6 @@ class ProviderState:
             scan.errors.append(JobError("token_limit_exceeded", message))
 
     # -- small parts -----------------------------------------------------------------------------------
-
-    def batch_fault(self, name: str, batch: Batch) -> Fault | None:
-        return None if batch.foreign else self._at_create(name, batch.ordinal)
-
-    def _at_create(self, name: str, ordinal: int) -> Fault | None:
-        return self.plan.on_batch(name, ordinal - self._first_ordinal)
-
-    def _on_poll(self, name: str, batch: Batch) -> bool:
-        fault = self.batch_fault(name, batch)
-        return fault is not None and 0 <= batch.asked - fault.number("from_poll") < fault.count
 
     def _enter(self, batch: Batch, phase: Phase) -> None:
         batch.phase = phase
@@ -393,10 +364,10 @@ class ProviderState:
 
     def _new_id(self, prefix: str, length: int) -> str:
         self._made[prefix] += 1
-        key = f"{self.plan.seed}/{prefix}/{self._made[prefix]}".encode()
+        key = f"{self.faults.plan.seed}/{prefix}/{self._made[prefix]}".encode()
         return prefix + blake2b(key, digest_size=16).hexdigest()[:length]
 
     def at(self) -> int:
-        skew = self.plan.named("clock_skew")
+        skew = self.faults.plan.named("clock_skew")
         off_s = 0 if skew is None else skew.count if skew.word("way") == "ahead" else -skew.count
         return int(self._now().timestamp()) + off_s

@@ -6,8 +6,11 @@ from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
+import orjson
+
+from bulkrate.testing import answers
 from bulkrate.testing.answers import Answer, TokenCounter
 from bulkrate.testing.blob import Blob
 from bulkrate.testing.faults import Fate
@@ -108,6 +111,20 @@ class Scan:
     refused: set[int] = field(default_factory=set)  # rows that would be answered 4xx whatever happens
     errors: list[JobError] = field(default_factory=list)
 
+    def add(
+        self, custom_id: str, asked: Mapping[str, Any], count_tokens: TokenCounter, *, refused: bool
+    ) -> None:
+        """Take in a row, its request in neutral words."""
+        self.prompt_tokens += count_tokens(asked)
+        self.custom_ids.append(custom_id)
+        self.contents.append(answers.content_key(asked))
+        cap = answers.output_cap(asked)
+        self.caps.append(-1 if cap is None else cap)
+        self.structured.append(answers.is_structured(asked))
+        if refused:
+            self.refused.add(self.rows)
+        self.rows += 1
+
     def forget_rows(self) -> None:
         """Drop the columns of a batch that has ended; the totals stay."""
         self.custom_ids, self.contents, self.caps = [], array("Q"), array("q")
@@ -164,6 +181,20 @@ class Codec(Protocol):
 
     def renamed(self, line: bytes, custom_id: str) -> bytes:
         """The request line with another id."""
+
+
+class JsonLines:
+    """The part of a ``Codec`` that is the same wherever a line is a JSON object with its id in one field."""
+
+    id_field: ClassVar[str] = "custom_id"
+
+    def custom_id(self, line: bytes) -> str:
+        """The id of a request line."""
+        return str(orjson.loads(line)[self.id_field])
+
+    def renamed(self, line: bytes, custom_id: str) -> bytes:
+        """The request line with another id."""
+        return orjson.dumps(orjson.loads(line) | {self.id_field: custom_id})
 
 
 @dataclass(slots=True)

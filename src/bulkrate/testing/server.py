@@ -72,7 +72,7 @@ class MisbehavingProvider:
         """
         spoken = load_dialect(dialect) if isinstance(dialect, str) else dialect
         self.api_key = api_key
-        self._prefix = spoken.prefix
+        self._dialect = spoken
         self.state = ProviderState(
             spoken.codec(),
             limits or spoken.limits,
@@ -147,9 +147,14 @@ class MisbehavingProvider:
     # -- where -----------------------------------------------------------------------------------------
 
     @property
+    def env(self) -> dict[str, str]:
+        """The environment variables that lead a client here."""
+        return self._dialect.env(self.base_url, self.api_key)
+
+    @property
     def base_url(self) -> str:
         """What clients are given as their base URL (``OPENAI_BASE_URL``)."""
-        return self._origin() + self._prefix
+        return self._origin() + self._dialect.prefix
 
     @property
     def control_url(self) -> str:

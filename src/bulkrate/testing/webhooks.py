@@ -61,7 +61,7 @@ class Webhooks:
 
     async def _tell(self, batch: Batch) -> None:
         def fault(name: str) -> Any:
-            return self._state.batch_fault(f"webhook_{name}", batch)
+            return self._state.faults.on_batch(f"webhook_{name}", batch)
 
         if fault("lost"):
             return

@@ -21,8 +21,8 @@ FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 INLINE_CODE = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\[[^\]\n]*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ +(.+)$", re.MULTILINE)
-# Places of one machine, and of the team's own workshop. `/home/you` stands for the reader's.
-OUTSIDE = re.compile(r"(?:^|[\s`\"'(=:])(?:\.\./shared|/work/|/tmp/|/root/|/mnt/|/home/(?!you\b))")
+# Places of one machine. `/home/you` stands for the reader's.
+OUTSIDE = re.compile(r"(?:^|[\s`\"'(=:])(?:/(?:tmp|root|mnt|srv|work|workspace)/|/home/(?!you\b))")
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 

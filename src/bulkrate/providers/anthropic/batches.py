@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from datetime import datetime
 from typing import Any
 
 from bulkrate.core.identity import CUSTOM_ID_LENGTH, NUMBER_LENGTH, base36, parse_custom_id
+from bulkrate.core.json_value import count, mapping, moment, words
 from bulkrate.core.reconcile import BatchEnd
 from bulkrate.providers.provider import BatchStatus, ResultFile, Slice, Tag
 
@@ -65,49 +65,32 @@ def parse_batch(fields: Mapping[str, Any]) -> BatchStatus:
     Its one end is `ended`; how it came to that is in the counts. Those are 0 but for `processing` until then,
     so they are no progress; their sum is the number of requests. An archived batch has lost its results.
     """
-    word = _text(fields.get("processing_status")) or "unknown"
-    counts = fields.get("request_counts")
-    count = {name: _count(value) for name, value in counts.items()} if isinstance(counts, Mapping) else {}
-    total = sum(count.values())
-    batch_id = _text(fields.get("id")) or ""
+    word = words(fields.get("processing_status")) or "unknown"
+    counts = {name: count(value) or 0 for name, value in mapping(fields.get("request_counts")).items()}
+    total = sum(counts.values())
+    batch_id = words(fields.get("id")) or ""
     ended = word == ENDED
-    lost = _text(fields.get("archived_at")) is not None
+    lost = words(fields.get("archived_at")) is not None
     return BatchStatus(
         id=batch_id,
         word=word,
-        end=_end(count) if ended else None,
+        end=_end(counts) if ended else None,
         strange=not ended and word not in RUNNING,
         # Their documented address follows from the id; `results_url` could lead the key anywhere.
         results=(ResultFile("output", batch_id),) if ended and not lost else (),
         total=total or None,
-        completed=count.get("succeeded", 0) if ended else None,
-        failed=_sum(count, ("errored", "canceled", "expired")) if ended else None,
-        created_at=_time(fields.get("created_at")),
-        expires_at=_time(fields.get("expires_at")),
+        completed=counts.get("succeeded", 0) if ended else None,
+        failed=_sum(counts, ("errored", "canceled", "expired")) if ended else None,
+        created_at=moment(fields.get("created_at")),
+        expires_at=moment(fields.get("expires_at")),
     )
 
 
-def _end(count: Mapping[str, int]) -> BatchEnd:
-    if count.get("canceled"):
+def _end(counts: Mapping[str, int]) -> BatchEnd:
+    if counts.get("canceled"):
         return BatchEnd.CANCELLED
-    return BatchEnd.EXPIRED if count.get("expired") else BatchEnd.COMPLETED
+    return BatchEnd.EXPIRED if counts.get("expired") else BatchEnd.COMPLETED
 
 
-def _sum(count: Mapping[str, int], names: Iterable[str]) -> int:
-    return sum(count.get(name, 0) for name in names)
-
-
-def _count(value: Any) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None
-
-
-def _time(stamp: Any) -> datetime | None:
-    try:
-        at = datetime.fromisoformat(stamp)
-    except (TypeError, ValueError):
-        return None
-    return at if at.tzinfo is not None else None
+def _sum(counts: Mapping[str, int], names: Iterable[str]) -> int:
+    return sum(counts.get(name, 0) for name in names)

@@ -184,10 +184,7 @@ class AnthropicConnection:
 
     async def delete_file(self, file_id: str) -> None:
         """Delete an ended batch, which is all there is to delete; one that is gone already is no error."""
-        try:
-            await self._http.call("delete", "DELETE", _path(file_id))
-        except NotFoundError:
-            return
+        await self._http.delete(_path(file_id))
 
     async def aclose(self) -> None:
         await self._http.aclose()

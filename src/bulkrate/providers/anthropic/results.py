@@ -6,18 +6,19 @@ A result is of one of four types; those that errored, were canceled or have expi
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
+from bulkrate.core.json_value import mapping, words
 from bulkrate.core.outcome import ErrorClass, Outcome
 from bulkrate.core.usage import Usage
 from bulkrate.providers.anthropic.batches import plain_id
+from bulkrate.providers.labels import unwrapped
 from bulkrate.providers.provider import Decoded
+from bulkrate.providers.result_json import function_call, read, to_json, tokens, trusted
 
 # Types of errors (SDK 2.12.0, `shared/error_object.py`); their messages may change and are not read. Money or
 # rights that are missing are the account's fault: nothing was billed, and the next create call will say so
@@ -39,93 +40,54 @@ _UNRUN = {
     "canceled": Outcome(ErrorClass.CANCELLED, "the batch was cancelled before this row's turn"),
 }
 
-# What no answer can have used: a count beyond is an error of its writer. Sums must fit into 64 bits.
-MOST_TOKENS = 10**12
-_BOM = b"\xef\xbb\xbf"
-_SURROGATE = re.compile("[\ud800-\udfff]")
-
 
 def decode_line(line: bytes, *, label: str | None = None) -> Decoded | None:
     """Read one line of results or of single answers; None when not even its custom_id can be read.
 
     `label` names the property that wraps a choice's answer; it is unwrapped here.
     """
-    damaged = False
     try:
         fields = orjson.loads(line)
     except orjson.JSONDecodeError:
-        line = line.removeprefix(_BOM)
-        fields, damaged = _lenient(line), not _is_utf8(line)
-    custom_id = fields.get("custom_id") if isinstance(fields, dict) else None
+        fields = read(line)
+    custom_id = mapping(fields).get("custom_id")
     if not isinstance(custom_id, str):
         return None
-    outcome = _outcome(fields, label)
-    if damaged and outcome.succeeded:
-        # The way damaged it: nobody knows what else is wrong with the answer. Its cost is known.
-        outcome = Outcome(
-            ErrorClass.TRANSIENT,
-            "the result line is not valid UTF-8",
-            outcome.text,
-            outcome.finish_reason,
-            outcome.model,
-            outcome.usage,
-        )
-    return Decoded(plain_id(custom_id), outcome)
-
-
-def _lenient(line: bytes) -> Any:
-    """What Python's reader makes of it: NaN as null, half characters as U+FFFD, None for what is no JSON."""
-    try:
-        value = json.loads(line.decode("utf-8", "replace"), parse_int=_integer, parse_constant=lambda _: None)
-        return orjson.loads(_SURROGATE.sub("\ufffd", json.dumps(value, ensure_ascii=False)))
-    except (ValueError, RecursionError):
-        return None
-
-
-def _integer(digits: str) -> int | float:
-    return int(digits) if len(digits) <= 18 else float(digits)
-
-
-def _is_utf8(line: bytes) -> bool:
-    try:
-        line.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+    return Decoded(plain_id(custom_id), trusted(_outcome(fields, label), line))
 
 
 def _outcome(line: Mapping[str, Any], label: str | None) -> Outcome:
     if "result" not in line:
         return _single(line, label)
-    result = _mapping(line["result"])
+    result = mapping(line["result"])
     kind = result.get("type")
     if kind == "succeeded":
-        return _answer(_mapping(result.get("message")), label)
+        return _answer(mapping(result.get("message")), label)
     if kind == "errored":
         # The error sits inside an error.
-        outer = _mapping(result.get("error"))
-        return _failure(_mapping(outer.get("error")) or outer, None)
+        outer = mapping(result.get("error"))
+        return _failure(mapping(outer.get("error")) or outer, None)
     unrun = _UNRUN.get(kind) if isinstance(kind, str) else None
     return unrun or Outcome(ErrorClass.TRANSIENT, "the result has no type that is known")
 
 
 def _single(line: Mapping[str, Any], label: str | None) -> Outcome:
     """A request of the live lane, as the pipeline keeps it."""
-    response = _mapping(line.get("response"))
-    status, body = response.get("status_code"), _mapping(response.get("body"))
+    response = mapping(line.get("response"))
+    status, body = response.get("status_code"), mapping(response.get("body"))
     if isinstance(status, int) and 200 <= status <= 299:
         return _answer(body, label)
-    error = _mapping(body.get("error")) or _mapping(line.get("error"))
+    error = mapping(body.get("error")) or mapping(line.get("error"))
     return _failure(error, status if isinstance(status, int) else None)
 
 
 def _failure(error: Mapping[str, Any], status: int | None) -> Outcome:
-    kind = _text(error.get("type")) or _text(error.get("code")) or ""
+    kind = words(error.get("type")) or words(error.get("code")) or ""
     known = _BY_TYPE.get(kind)
     if known is None:
         lasting = status is not None and 400 <= status <= 499 and status not in (408, 409, 429)
         known = ErrorClass.BAD_REQUEST if lasting else ErrorClass.TRANSIENT
-    said = ": ".join(part for part in (kind, _text(error.get("message"))) if part)
+    said = ": ".join(part for part in (kind, words(error.get("message"))) if part)
     if status is not None:
         said = f"{status} {said}".rstrip()
     return Outcome(known, said or "the provider gave no reason")
@@ -143,17 +105,17 @@ def _answer(message: Mapping[str, Any], label: str | None) -> Outcome:
     content = _content(message.get("content"))
     text = content.text
     if not text and content.calls:
-        text = orjson.dumps(content.calls).decode()
+        text = to_json(content.calls)
     if text is not None and label is not None:
-        text = _unwrapped(text, label)
+        text = unwrapped(text, label)
     error, reason = _verdict(message, text)
     return Outcome(
         error,
         reason,
         text,
-        _text(message.get("stop_reason")),
-        _text(message.get("model")),
-        _usage(_mapping(message.get("usage"))),
+        words(message.get("stop_reason")),
+        words(message.get("model")),
+        _usage(mapping(message.get("usage"))),
     )
 
 
@@ -166,14 +128,14 @@ def _content(blocks: Any) -> _Content:
         if block.get("type") == "text" and isinstance(block.get("text"), str):
             texts.append(block["text"])
         elif block.get("type") == "tool_use":
-            calls.append(block)
+            calls.append(function_call(block.get("id"), block.get("name"), block.get("input")))
     return _Content("".join(texts) if texts else None, calls)
 
 
 def _verdict(message: Mapping[str, Any], text: str | None) -> tuple[ErrorClass | None, str | None]:
     match message.get("stop_reason"):
         case "refusal":
-            return ErrorClass.REFUSED, _refusal(_mapping(message.get("stop_details")))
+            return ErrorClass.REFUSED, _refusal(mapping(message.get("stop_details")))
         case "max_tokens":
             return ErrorClass.TRUNCATED, "the answer hit the output cap"
         case "model_context_window_exceeded":
@@ -192,41 +154,18 @@ def _verdict(message: Mapping[str, Any], text: str | None) -> tuple[ErrorClass |
 
 
 def _refusal(details: Mapping[str, Any]) -> str:
-    why = [_text(details.get(name)) for name in ("category", "explanation")]
+    why = [words(details.get(name)) for name in ("category", "explanation")]
     return ": ".join(["the model refused", *(part for part in why if part)])
 
 
 def _usage(usage: Mapping[str, Any]) -> Usage:
     """`input_tokens` are only those that no cache had a part in: the prompt is the sum of three."""
-    read, written = _tokens(usage, "cache_read_input_tokens"), _tokens(usage, "cache_creation_input_tokens")
+    cached = tokens(usage.get("cache_read_input_tokens"))
+    written = tokens(usage.get("cache_creation_input_tokens"))
     return Usage(
-        input_tokens=_tokens(usage, "input_tokens") + read + written,
-        output_tokens=_tokens(usage, "output_tokens"),
-        cached_tokens=read,
+        input_tokens=tokens(usage.get("input_tokens")) + cached + written,
+        output_tokens=tokens(usage.get("output_tokens")),
+        cached_tokens=cached,
         cache_write_tokens=written,
-        reasoning_tokens=_tokens(_mapping(usage.get("output_tokens_details")), "thinking_tokens"),
+        reasoning_tokens=tokens(mapping(usage.get("output_tokens_details")).get("thinking_tokens")),
     )
-
-
-def _tokens(usage: Mapping[str, Any], name: str) -> int:
-    count = usage.get(name)
-    if not isinstance(count, int) or isinstance(count, bool):
-        return 0
-    return count if 0 <= count <= MOST_TOKENS else 0
-
-
-def _unwrapped(text: str, label: str) -> str:
-    try:
-        value = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return text
-    inner = value.get(label) if isinstance(value, dict) else None
-    return inner if isinstance(inner, str) else text
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None

@@ -19,21 +19,17 @@ from bulkrate.core.request import (
     ImagePart,
     JsonSchema,
     Message,
-    OpaquePart,
     Output,
     Part,
     Request,
-    TextPart,
-    Tool,
 )
 from bulkrate.errors import JobError
 from bulkrate.providers.anthropic.batches import suffix_of
 from bulkrate.providers.anthropic.results import decode_line
 from bulkrate.providers.anthropic.schema import checked_by_us, narrowed
+from bulkrate.providers.claude import blocks_of, content_of, tool_of
+from bulkrate.providers.labels import LABEL, label_schema
 from bulkrate.providers.provider import Decoded, Tag
-
-# The property that carries a label: a choice is a schema with one enum.
-LABEL = "label"
 
 EFFORTS = ("low", "medium", "high", "xhigh", "max")
 NO_REASONING = "none"
@@ -73,9 +69,9 @@ class AnthropicWire:
             {
                 "model": request.model,
                 "max_tokens": self._cap(request),
-                "system": _content(system),
+                "system": content_of(system) or None,
                 "messages": messages,
-                "tools": [_tool(tool) for tool in request.tools] or None,
+                "tools": [tool_of(tool) for tool in request.tools] or None,
                 "thinking": self._thinking(request),
                 "output_config": plain({"effort": _effort(request), "format": _format(request.output)})
                 or None,
@@ -152,7 +148,7 @@ def _turns(messages: tuple[Message, ...]) -> tuple[list[dict[str, object]], list
     leading = list(takewhile(lambda message: message.role == "system", messages))
     system = [block for message in leading for block in _blocks(message)]
     return system, [
-        {"role": message.role, "content": _content(_blocks(message)) or ""}
+        {"role": message.role, "content": content_of(_blocks(message)) or ""}
         for message in messages[len(leading) :]
     ]
 
@@ -165,35 +161,15 @@ def _blocks(message: Message) -> list[dict[str, object]]:
         )
     if message.extra:
         raise JobError(f"Anthropic's messages have no `{next(iter(message.extra))}`", hint="leave it out")
-    if isinstance(message.content, str):
-        return [{"type": "text", "text": message.content}]
-    if message.role == "assistant" and any(isinstance(part, DocumentPart) for part in message.content or ()):
+    parts = message.content if isinstance(message.content, tuple) else ()
+    if message.role == "assistant" and any(isinstance(part, DocumentPart) for part in parts):
         raise JobError("Anthropic takes documents in a user's turn only", hint="move it there")
-    return [_part(part) for part in message.content or ()]
-
-
-def _content(blocks: list[dict[str, object]]) -> object:
-    """Blocks as content: one text as a string, which is what it most often is; nothing as None."""
-    if len(blocks) == 1 and blocks[0].keys() == {"type", "text"}:
-        return blocks[0]["text"]
-    return blocks or None
+    return blocks_of(message, _source)
 
 
 def _parts(request: Request) -> list[Part]:
     contents = [message.content for message in request.messages]
     return [part for content in contents if isinstance(content, tuple) for part in content]
-
-
-def _part(part: Part) -> dict[str, object]:
-    match part:
-        case TextPart(text=text):
-            return {"type": "text", "text": text}
-        case ImagePart(url=url):
-            return {"type": "image", "source": _source(url, "image")}
-        case DocumentPart(url=url, name=name):
-            return plain({"type": "document", "source": _source(url, "document"), "title": name})
-        case OpaquePart(value=value):
-            return dict(value)
 
 
 def _source(url: str, what: str) -> dict[str, object]:
@@ -205,17 +181,6 @@ def _source(url: str, what: str) -> dict[str, object]:
     if not comma or "base64" not in parameters or not media_type:
         raise JobError(f"the data: URL of an {what} names no media type, or is not in base64")
     return {"type": "base64", "media_type": media_type, "data": data}
-
-
-def _tool(tool: Tool) -> dict[str, object]:
-    return plain(
-        {
-            "name": tool.name,
-            "description": tool.description,
-            "input_schema": {"type": "object", **tool.parameters},
-            "strict": tool.strict,
-        }
-    )
 
 
 def _effort(request: Request) -> str | None:
@@ -233,12 +198,7 @@ def _effort(request: Request) -> str | None:
 def _format(output: Output) -> dict[str, object] | None:
     match output:
         case Choice(labels=labels):
-            schema: dict[str, object] = {
-                "type": "object",
-                "properties": {LABEL: {"type": "string", "enum": list(labels)}},
-                "required": [LABEL],
-                "additionalProperties": False,
-            }
+            schema = label_schema(labels)
         case JsonSchema(schema=given):
             schema = narrowed(given)
         case _:

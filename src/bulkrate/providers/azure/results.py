@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +10,7 @@ import msgspec
 from bulkrate.core.outcome import ErrorClass
 from bulkrate.providers.openai.results import decode_line as decode_openai_line
 from bulkrate.providers.provider import Decoded
+from bulkrate.providers.result_json import read
 
 _FOUND_IN = ("content_filter_results", "content_filter_result", "prompt_filter_results")
 _DEPTH = 8
@@ -21,10 +21,7 @@ def decode_line(line: bytes, *, label: str | None) -> Decoded | None:
     decoded = decode_openai_line(line, label=label)
     if decoded is None or decoded.outcome.error is not ErrorClass.REFUSED:
         return decoded
-    try:
-        found = sorted(set(_categories(json.loads(line), _DEPTH, within=False)))
-    except (ValueError, RecursionError):
-        return decoded
+    found = sorted(set(_categories(read(line), _DEPTH, within=False)))
     if not found:
         return decoded
     outcome = decoded.outcome

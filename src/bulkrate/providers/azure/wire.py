@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from bulkrate.core.request import Choice, Output
 from bulkrate.providers.azure.results import decode_line
-from bulkrate.providers.openai.wire import LABEL, OpenAIWire
+from bulkrate.providers.labels import LABEL
+from bulkrate.providers.openai.wire import OpenAIWire
 from bulkrate.providers.provider import Decoded
 
 

@@ -6,16 +6,16 @@ Which shape it is, the answer itself tells: Converse and Nova say `output.messag
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
-
+from bulkrate.core.json_value import mapping, text_of
 from bulkrate.core.outcome import ErrorClass, Outcome
 from bulkrate.core.usage import NONE, Usage
 from bulkrate.providers.bedrock.parts import TOOL
+from bulkrate.providers.labels import unwrapped
+from bulkrate.providers.result_json import function_call, to_json, tokens
 
 # Why an answer ended, where it was not at its end. Words that are not here leave the answer as it is: it was
 # paid for, and is held against the job's own check.
@@ -31,9 +31,6 @@ _STOPPED = {
     "malformed_model_output": (ErrorClass.INVALID_OUTPUT, "the model's output was malformed"),
     "malformed_tool_use": (ErrorClass.INVALID_OUTPUT, "the model's tool call was malformed"),
 }
-# What no answer can have used: a count beyond is an error of its writer. Sums must fit into 64 bits.
-_MOST_TOKENS = 10**12
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _FENCED = re.compile(r"\s*```[a-z]*\n(.*?)\n?```\s*", re.DOTALL)
 
 
@@ -55,7 +52,7 @@ def outcome_of(answer: Any, *, model: str | None, label: str | None, formed: boo
         return Outcome(*known, None, stop, model, usage)
     text = _said([block for block in blocks if isinstance(block, dict)], formed=formed)
     if text is not None and formed:
-        text = _unwrapped(text, label)
+        text = _plain(text, label)
     error, reason = _STOPPED.get(stop or "", (None, None))
     if error is None and text is None:
         error, reason = ErrorClass.INVALID_OUTPUT, "the answer has no content"
@@ -74,7 +71,12 @@ def _said(blocks: list[dict[str, Any]], *, formed: bool) -> str | None:
     if any(texts):
         return "".join(texts)
     if calls:
-        return to_json([_as_function(call) for call in calls])
+        return to_json(
+            [
+                function_call(call.get("id") or call.get("toolUseId"), call.get("name"), call.get("input"))
+                for call in calls
+            ]
+        )
     return "" if texts else None
 
 
@@ -85,23 +87,11 @@ def _call(block: dict[str, Any]) -> dict[str, Any] | None:
     return call if isinstance(call, dict) else None
 
 
-def _as_function(call: dict[str, Any]) -> dict[str, Any]:
-    """A call in the shape that answers with calls have in every dialect."""
-    named = {"name": call.get("name"), "arguments": to_json(call.get("input") or {})}
-    return {"id": call.get("id") or call.get("toolUseId"), "type": "function", "function": named}
-
-
-def _unwrapped(text: str, label: str | None) -> str:
+def _plain(text: str, label: str | None) -> str:
+    """What was asked for, without a fence around it."""
     fenced = _FENCED.fullmatch(text)
     text = fenced[1] if fenced else text.strip()
-    if label is None:
-        return text
-    try:
-        value = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return text
-    inner = value.get(label) if isinstance(value, dict) else None
-    return inner if isinstance(inner, str) else text
+    return text if label is None else unwrapped(text, label)
 
 
 def _embedding(fields: Mapping[str, Any], model: str | None) -> Outcome:
@@ -130,26 +120,4 @@ def _usage(counts: Mapping[str, Any]) -> Usage:
 
 
 def _tokens(counts: Mapping[str, Any], *names: str) -> int:
-    for name in names:
-        value = counts.get(name)
-        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _MOST_TOKENS:
-            return int(value)
-    return 0
-
-
-def to_json(value: Any) -> str:
-    """JSON text of a value that was read from JSON."""
-    try:
-        return orjson.dumps(value).decode()
-    except orjson.JSONEncodeError:  # a whole number of more than 64 bits, or half a character
-        return _SURROGATE.sub("\ufffd", json.dumps(value, ensure_ascii=False, separators=(",", ":")))
-
-
-def mapping(value: Any) -> Mapping[str, Any]:
-    """The value if it is an object, else an empty one."""
-    return value if isinstance(value, dict) else {}
-
-
-def text_of(value: Any) -> str | None:
-    """The value if it is a text, without half characters."""
-    return _SURROGATE.sub("\ufffd", value) if isinstance(value, str) else None
+    return next((tokens(counts[name]) for name in names if counts.get(name)), 0)

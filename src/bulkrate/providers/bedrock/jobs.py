@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from bulkrate.core.identity import NUMBER_LENGTH, TAG_LENGTH, base36
+from bulkrate.core.json_value import count, words
 from bulkrate.core.reconcile import BatchEnd
 from bulkrate.core.usage import Usage
 from bulkrate.providers.bedrock.settings import Place
@@ -99,24 +100,24 @@ def parse_job(fields: Mapping[str, Any]) -> BatchStatus:
 
     Unknown status words are kept and mean "not ended".
     """
-    word = _text(fields.get("status")) or "unknown"
+    word = words(fields.get("status")) or "unknown"
     end = ENDS.get(word)
-    message = _text(fields.get("message"))
+    message = words(fields.get("message"))
     problems: tuple[BatchProblem, ...] = ()
     if end is BatchEnd.FAILED:
         passing = message is not None and _INTERNAL.search(message)
         code = "internal_error" if passing else "job_failed"
         problems = (BatchProblem(code, message or "no reason given"),)
     return BatchStatus(
-        id=_text(fields.get("jobArn")) or "",
+        id=words(fields.get("jobArn")) or "",
         word=word,
         end=end,
         strange=end is None and word not in RUNNING,
         tag=tag_of(fields.get("jobName")),
         input_file_id=_uri(fields, "inputDataConfig", "s3InputDataConfig"),
-        total=_count(fields.get("totalRecordCount")),
-        completed=_count(fields.get("successRecordCount")),
-        failed=_count(fields.get("errorRecordCount")),
+        total=count(fields.get("totalRecordCount")),
+        completed=count(fields.get("successRecordCount")),
+        failed=count(fields.get("errorRecordCount")),
         created_at=_time(fields.get("submitTime")),
         expires_at=_time(fields.get("jobExpirationTime")),
         problems=problems,
@@ -130,7 +131,7 @@ def never_ran(status: BatchStatus) -> bool:
 
 def output_uri(fields: Mapping[str, Any]) -> str | None:
     """Where the job writes: a folder of its own, named by its id, in the place it was given."""
-    place, arn = _uri(fields, "outputDataConfig", "s3OutputDataConfig"), _text(fields.get("jobArn"))
+    place, arn = _uri(fields, "outputDataConfig", "s3OutputDataConfig"), words(fields.get("jobArn"))
     if place is None or arn is None:
         return None
     return f"{place.rstrip('/')}/{arn.rpartition('/')[2]}/"
@@ -145,11 +146,11 @@ def with_results(status: BatchStatus, output: str | None, manifest: Mapping[str,
     """An ended job with its output file, and what its manifest counts."""
     counts = manifest or {}
     usage = Usage(
-        input_tokens=_count(counts.get("inputTokenCount")) or 0,
-        output_tokens=_count(counts.get("outputTokenCount")) or 0,
+        input_tokens=count(counts.get("inputTokenCount")) or 0,
+        output_tokens=count(counts.get("outputTokenCount")) or 0,
     )
     total, completed, failed = (
-        _count(counts.get(f"{name}RecordCount")) for name in ("total", "success", "error")
+        count(counts.get(f"{name}RecordCount")) for name in ("total", "success", "error")
     )
     return replace(
         status,
@@ -164,15 +165,7 @@ def with_results(status: BatchStatus, output: str | None, manifest: Mapping[str,
 def _uri(fields: Mapping[str, Any], config: str, place: str) -> str | None:
     outer = fields.get(config)
     inner = outer.get(place) if isinstance(outer, Mapping) else None
-    return _text(inner.get("s3Uri")) if isinstance(inner, Mapping) else None
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
-
-
-def _count(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    return words(inner.get("s3Uri")) if isinstance(inner, Mapping) else None
 
 
 def _time(value: object) -> datetime | None:

@@ -10,10 +10,9 @@ import orjson
 
 from bulkrate.core.request import Choice, Embedding, FreeText, Message, Output, Request, has_hole
 from bulkrate.errors import JobError
+from bulkrate.providers.labels import label_schema
 from bulkrate.providers.provider import NeedsValues
 
-# The property that carries a label where an answer must be an object.
-LABEL = "label"
 # The tool that carries an answer of a given form.
 TOOL = "answer"
 EFFORTS = frozenset({"low", "medium", "high", "xhigh", "max"})
@@ -66,12 +65,7 @@ def schema_of(output: Output) -> Mapping[str, Any] | None:
     """The JSON Schema of an answer, a label wrapped into an object; None for free text."""
     match output:
         case Choice(labels=labels):
-            return {
-                "type": "object",
-                "properties": {LABEL: {"type": "string", "enum": list(labels)}},
-                "required": [LABEL],
-                "additionalProperties": False,
-            }
+            return label_schema(labels)
         case FreeText() | Embedding():
             return None
         case _:

@@ -7,17 +7,17 @@ A line is `{"recordId", "modelInput", "modelOutput"}`, or has `error` in the pla
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
 
 import msgspec
 
+from bulkrate.core.json_value import mapping, text_of
 from bulkrate.core.outcome import ErrorClass, Outcome
-from bulkrate.providers.bedrock.answers import mapping, outcome_of, text_of
+from bulkrate.providers.bedrock.answers import outcome_of
 from bulkrate.providers.provider import Decoded
+from bulkrate.providers.result_json import read, trusted
 
-_BOM = b"\xef\xbb\xbf"
 # Refusals that are the way's, not the row's, whatever status they come with.
 _PASSING = re.compile(
     r"Throttling|TooManyRequests|ServiceQuota|ServiceUnavailable|InternalServer|ModelTimeout|ModelNotReady"
@@ -51,49 +51,13 @@ def decode_line(
 
     `model`, `label` and `formed` are those of `outcome_of`.
     """
-    damaged = False
     try:
         parsed = _typed(line)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        text = line.removeprefix(_BOM).decode("utf-8", "replace")
-        damaged = "\ufffd" in text and not _is_utf8(line)
-        lenient = _lenient(text)
-        if lenient is None:
-            return None
-        parsed = lenient
+        fields = mapping(read(line))
+        parsed = Line(*(fields.get(name) for name in Line.__struct_fields__))
     name = text_of(parsed.recordId) or text_of(parsed.custom_id)
-    if not name:
-        return None
-    outcome = _outcome(parsed, model, label, formed)
-    if damaged and outcome.succeeded:
-        # The way damaged it: nobody knows what else is wrong with the answer. Its cost is known.
-        outcome = Outcome(
-            ErrorClass.TRANSIENT,
-            "the result line is not valid UTF-8",
-            outcome.text,
-            outcome.finish_reason,
-            outcome.model,
-            outcome.usage,
-        )
-    return Decoded(name, outcome)
-
-
-def _lenient(text: str) -> Line | None:
-    try:
-        fields = json.loads(text, parse_constant=lambda _: None)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(fields, dict):
-        return None
-    return Line(*(fields.get(name) for name in Line.__struct_fields__))
-
-
-def _is_utf8(line: bytes) -> bool:
-    try:
-        line.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+    return Decoded(name, trusted(_outcome(parsed, model, label, formed), line)) if name else None
 
 
 def _outcome(line: Line, model: str | None, label: str | None, formed: bool) -> Outcome:

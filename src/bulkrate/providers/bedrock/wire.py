@@ -16,8 +16,8 @@ import orjson
 from bulkrate.core.request import Choice, ImagePart, JsonSchema, Output, Request
 from bulkrate.providers.bedrock import claude, converse, titan
 from bulkrate.providers.bedrock.models import Model, model_of
-from bulkrate.providers.bedrock.parts import LABEL
 from bulkrate.providers.bedrock.results import decode_line
+from bulkrate.providers.labels import LABEL
 from bulkrate.providers.provider import Decoded, Tag
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 from bulkrate.core.identity import TAG_LENGTH
+from bulkrate.core.json_value import count, mapping, moment, words
 from bulkrate.core.reconcile import BatchEnd
-from bulkrate.providers.google.codes import code_name
+from bulkrate.providers.google.codes import code_name, whole
 from bulkrate.providers.provider import BatchProblem, BatchStatus, QueueRefusal, ResultFile, Tag
 
 # States come as BATCH_STATE_… and as JOB_STATE_….
@@ -57,14 +57,14 @@ def parse_batch(operation: Mapping[str, Any]) -> BatchStatus:
     An unknown state means "not ended", unless the operation is `done`. One that has succeeded and is neither
     `done` nor has any results is not quite there yet: its rows would be taken for missing and paid again.
     """
-    metadata, response = _mapping(operation.get("metadata")), _mapping(operation.get("response"))
-    batch_id = _text(operation.get("name")) or _text(metadata.get("name")) or ""
-    done, error = operation.get("done") is True, _mapping(operation.get("error"))
-    word = _text(metadata.get("state")) or "unknown"
+    metadata, response = mapping(operation.get("metadata")), mapping(operation.get("response"))
+    batch_id = words(operation.get("name")) or words(metadata.get("name")) or ""
+    done, error = operation.get("done") is True, mapping(operation.get("error"))
+    word = words(metadata.get("state")) or "unknown"
     state = _PREFIX.sub("", word)
-    results = _results(batch_id, _mapping(metadata.get("output")), response)
+    results = _results(batch_id, mapping(metadata.get("output")), response)
     end = ENDS.get(state)
-    stats = _mapping(metadata.get("batchStats"))
+    stats = mapping(metadata.get("batchStats"))
     total, completed, failed = (
         (_count(stats.get(f"{name}equestCount")) or 0) if stats else None  # zeros are left out
         for name in ("r", "successfulR", "failedR")
@@ -81,21 +81,21 @@ def parse_batch(operation: Mapping[str, Any]) -> BatchStatus:
         strange=end is None and state not in RUNNING | set(ENDS),
         tag=tag_of(metadata.get("displayName")),
         queue_refusal=_queue_refusal(end, error, nothing_ran=not completed and not results),
-        input_file_id=_text(_mapping(metadata.get("inputConfig")).get("fileName")),
+        input_file_id=words(mapping(metadata.get("inputConfig")).get("fileName")),
         results=results,
         total=total,
         completed=completed,
         failed=failed,
-        created_at=_time(metadata.get("createTime")),
+        created_at=moment(metadata.get("createTime")),
         problems=() if problem is None else (problem,),
     )
 
 
 def inlined(operation: Mapping[str, Any]) -> list[Any]:
     """The results of a batch that carries them in its own record."""
-    for holder in (operation.get("response"), _mapping(operation.get("metadata")).get("output")):
+    for holder in (operation.get("response"), mapping(operation.get("metadata")).get("output")):
         for name in ("inlinedResponses", "inlinedEmbedContentResponses"):
-            found = _mapping(_mapping(holder).get(name)).get("inlinedResponses")
+            found = mapping(mapping(holder).get(name)).get("inlinedResponses")
             if isinstance(found, list) and found:
                 return found
     return []
@@ -103,7 +103,7 @@ def inlined(operation: Mapping[str, Any]) -> list[Any]:
 
 def _results(batch_id: str, *holders: Mapping[str, Any]) -> tuple[ResultFile, ...]:
     for holder in holders:
-        if name := _text(holder.get("responsesFile")):
+        if name := words(holder.get("responsesFile")):
             return (ResultFile("output", name),)
     for holder in holders:
         if "inlinedResponses" in holder or "inlinedEmbedContentResponses" in holder:
@@ -114,7 +114,7 @@ def _results(batch_id: str, *holders: Mapping[str, Any]) -> tuple[ResultFile, ..
 def _problem(error: Mapping[str, Any]) -> BatchProblem:
     code = code_name(error)
     return BatchProblem(
-        "internal_error" if code in _SERVICE else code or "unknown", _text(error.get("message")) or ""
+        "internal_error" if code in _SERVICE else code or "unknown", words(error.get("message")) or ""
     )
 
 
@@ -124,27 +124,8 @@ def _queue_refusal(
     """A batch that failed for want of quota before any row ran goes again when there is room."""
     if end is not BatchEnd.FAILED or code_name(error) != "RESOURCE_EXHAUSTED" or not nothing_ran:
         return None
-    return QueueRefusal(_text(error.get("message")) or "RESOURCE_EXHAUSTED")
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None
+    return QueueRefusal(words(error.get("message")) or "RESOURCE_EXHAUSTED")
 
 
 def _count(value: Any) -> int | None:
-    if isinstance(value, str) and len(value) <= 18 and value.isascii() and value.isdigit():
-        return int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
-
-
-def _time(stamp: Any) -> datetime | None:
-    """A moment in RFC 3339; nanoseconds are cut to what Python keeps."""
-    try:
-        found = datetime.fromisoformat(stamp) if isinstance(stamp, str) else None
-    except ValueError:
-        return None
-    return found if found is not None and found.tzinfo is not None else None
+    return count(whole(value))

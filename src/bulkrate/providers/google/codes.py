@@ -51,3 +51,9 @@ def code_name(error: Mapping[str, Any]) -> str:
     except (TypeError, ValueError):
         number = 0
     return _NUMBERS.get(number) or _STATUSES.get(number) or (str(number) if number else "")
+
+
+def whole(value: Any) -> Any:
+    """A number as a number, though it be written as text, which is how Google writes those of 64 bits."""
+    digits = isinstance(value, str) and len(value) <= 18 and value.isascii() and value.isdigit()
+    return int(value) if digits else value

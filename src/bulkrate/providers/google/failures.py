@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from bulkrate.core.json_value import mapping
 from bulkrate.errors import AuthError, NotFoundError, ProviderError, RequestRefused
 from bulkrate.providers.failures import Said
 from bulkrate.providers.google.codes import code_name
@@ -23,7 +24,7 @@ def read_error(status: int, body: Any) -> Said:
     A 429 on create is the same general sentence whichever quota it is, and comes below the published ones too
     (python-genai issue 1901, js-genai 1264): it is waited for, and no shard is cut on the strength of it.
     """
-    error = _mapping(_mapping(body[0] if isinstance(body, list) and body else body).get("error"))
+    error = mapping(mapping(body[0] if isinstance(body, list) and body else body).get("error"))
     message = str(error.get("message") or (body if isinstance(body, str) else "") or "no reason given")
     given = error.get("details")
     details = [item for item in (given if isinstance(given, list) else []) if isinstance(item, Mapping)]
@@ -53,7 +54,3 @@ def about_a_model(error: ProviderError) -> ProviderError:
     if isinstance(error, NotFoundError) and "models/" in error.message:
         return RequestRefused(error.message, code="no_model", hint="check the model's name")
     return error
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}

@@ -8,17 +8,19 @@ Shapes: google-genai 3.4.0, `types.GenerateContentResponse`, and the batch-api p
 
 from __future__ import annotations
 
-import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
+from bulkrate.core.json_value import count, mapping, text_of
 from bulkrate.core.outcome import ErrorClass, Outcome
 from bulkrate.core.usage import NONE, Usage
 from bulkrate.providers.failures import ROW_FAULTS
-from bulkrate.providers.google.codes import code_name
+from bulkrate.providers.google.codes import code_name, whole
 from bulkrate.providers.provider import Decoded
+from bulkrate.providers.result_json import function_call, read, to_json, tokens, trusted
 
 # Why a model stopped, where it was not at the end of its answer (`types.FinishReason`). Words that are not
 # here leave the answer as it is: it was paid for, and is held against the job's own check.
@@ -50,10 +52,6 @@ _AT_FAULT = frozenset(
     }
 )
 _TOO_LONG = re.compile(r"token count .{0,60}exceeds", re.IGNORECASE)
-# What no answer can have used: a count beyond is an error of its writer. Sums must fit into 64 bits.
-_MOST_TOKENS = 10**12
-_SURROGATE = re.compile("[\ud800-\udfff]")
-_BOM = b"\xef\xbb\xbf"
 
 
 def decode_line(line: bytes, *, quoted: bool = False) -> Decoded | None:
@@ -61,47 +59,23 @@ def decode_line(line: bytes, *, quoted: bool = False) -> Decoded | None:
 
     `quoted`: the answer is one JSON text, and the outcome's text is what it holds.
     """
-    damaged = False
     try:
         fields = orjson.loads(line)
     except orjson.JSONDecodeError:
-        text = line.removeprefix(_BOM).decode("utf-8", "replace")
-        damaged = "\ufffd" in text and not _is_utf8(line)
-        try:
-            fields = json.loads(text, parse_constant=lambda _: None)
-        except (ValueError, RecursionError):
-            return None
-    key = _key(fields) if isinstance(fields, dict) else None
-    if key is None:
-        return None
-    outcome = _outcome(fields, quoted)
-    if damaged and outcome.succeeded:
-        # The way damaged it: nobody knows what else is wrong with the answer. Its cost is known.
-        outcome = _failed(ErrorClass.TRANSIENT, "the result line is not valid UTF-8", outcome)
-    return Decoded(key, outcome)
+        fields = read(line)
+    key = _key(mapping(fields))
+    return None if key is None else Decoded(key, trusted(_outcome(fields, quoted), line))
 
 
-def _failed(error: ErrorClass, message: str, seen: Outcome) -> Outcome:
-    return Outcome(error, message, seen.text, seen.finish_reason, seen.model, seen.usage)
-
-
-def _is_utf8(line: bytes) -> bool:
-    try:
-        line.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _key(fields: dict[str, Any]) -> str | None:
+def _key(fields: Mapping[str, Any]) -> str | None:
     """The line's id: of a file, of an inline result, of a single answer, in this order."""
     return next(
         (
             key
             for key in (
-                _text(fields.get("key")),
-                _text(_mapping(fields.get("metadata")).get("key")),
-                _text(fields.get("custom_id")),
+                text_of(fields.get("key")),
+                text_of(mapping(fields.get("metadata")).get("key")),
+                text_of(fields.get("custom_id")),
             )
             if key
         ),
@@ -109,11 +83,11 @@ def _key(fields: dict[str, Any]) -> str | None:
     )
 
 
-def _outcome(fields: dict[str, Any], quoted: bool) -> Outcome:
-    response = _mapping(fields.get("response"))
+def _outcome(fields: Mapping[str, Any], quoted: bool) -> Outcome:
+    response = mapping(fields.get("response"))
     if "status_code" in response:  # a single answer
-        status = _count(response["status_code"])
-        response = _mapping(response.get("body"))
+        status = count(response["status_code"]) or 0
+        response = mapping(response.get("body"))
         if not 200 <= status <= 299:
             return _failure(response.get("error"), status)
     if fields.get("error"):
@@ -128,9 +102,9 @@ def _outcome(fields: dict[str, Any], quoted: bool) -> Outcome:
 def _failure(error: Any, status: int | None = None) -> Outcome:
     """An error of this row: a `google.rpc.Status`, or the words of one."""
     if isinstance(error, dict):
-        code, message = code_name(error), _text(error.get("message")) or ""
+        code, message = code_name(error), text_of(error.get("message")) or ""
     else:
-        code, message = "", _text(error) or ""
+        code, message = "", text_of(error) or ""
     if _TOO_LONG.search(message):
         kind = ErrorClass.TOO_LONG
     elif code == "CANCELLED":
@@ -143,29 +117,29 @@ def _failure(error: Any, status: int | None = None) -> Outcome:
     return Outcome(kind, said or "the provider gave no reason")
 
 
-def _answer(response: dict[str, Any], quoted: bool) -> Outcome:
-    usage, model = _usage(_mapping(response.get("usageMetadata"))), _text(response.get("modelVersion"))
+def _answer(response: Mapping[str, Any], quoted: bool) -> Outcome:
+    usage, model = _usage(mapping(response.get("usageMetadata"))), text_of(response.get("modelVersion"))
     candidates = response.get("candidates")
-    candidate = _mapping(candidates[0]) if isinstance(candidates, list) and candidates else None
+    candidate = mapping(candidates[0]) if isinstance(candidates, list) and candidates else None
     if candidate is None:
-        blocked = _text(_mapping(response.get("promptFeedback")).get("blockReason"))
+        blocked = text_of(mapping(response.get("promptFeedback")).get("blockReason"))
         if blocked:
             return Outcome(
                 ErrorClass.REFUSED, f"the prompt was blocked: {blocked}", None, blocked, model, usage
             )
         return Outcome(ErrorClass.TRANSIENT, "the answer has no candidates", None, None, model, usage)
-    parts = _mapping(candidate.get("content")).get("parts")
+    parts = mapping(candidate.get("content")).get("parts")
     text = _said(parts if isinstance(parts, list) else [])
     if text is not None and quoted:
         text = _unquoted(text)
-    finish = _text(candidate.get("finishReason"))
+    finish = text_of(candidate.get("finishReason"))
     error, reason = _STOPPED.get((finish or "").upper()), None
     if error is ErrorClass.TRUNCATED:
         reason = "the answer hit the output cap"
     elif error is not None:
         reason = ": ".join(
             part
-            for part in (f"the answer was stopped: {finish}", _text(candidate.get("finishMessage")))
+            for part in (f"the answer was stopped: {finish}", text_of(candidate.get("finishMessage")))
             if part
         )
     elif text is None:
@@ -176,32 +150,27 @@ def _answer(response: dict[str, Any], quoted: bool) -> Outcome:
 def _said(parts: list[Any]) -> str | None:
     """The answer's text without its thoughts; calls of functions where there is none."""
     spoken = [part for part in parts if isinstance(part, dict) and not part.get("thought")]
-    texts = [text for part in spoken if (text := _text(part.get("text"))) is not None]
+    texts = [text for part in spoken if (text := text_of(part.get("text"))) is not None]
     if any(texts):
         return "".join(texts)
-    calls = [_call(part["functionCall"]) for part in spoken if isinstance(part.get("functionCall"), dict)]
-    return _json(calls) if calls else ("" if texts else None)
+    calls = [part["functionCall"] for part in spoken if isinstance(part.get("functionCall"), dict)]
+    if calls:
+        return to_json([function_call(call.get("id"), call.get("name"), call.get("args")) for call in calls])
+    return "" if texts else None
 
 
-def _call(call: dict[str, Any]) -> dict[str, Any]:
-    """A call in the shape that answers with calls have in every dialect."""
-    named = {"name": call.get("name"), "arguments": _json(call.get("args") or {})}
-    told = {"id": call["id"]} if call.get("id") else {}
-    return {**told, "type": "function", "function": named}
-
-
-def _embedding(response: dict[str, Any]) -> Outcome:
-    values = _mapping(response["embedding"]).get("values")
-    counts = _mapping(response.get("usageMetadata"))
-    tokens = _tokens(response.get("tokenCount")) or _tokens(counts.get("promptTokenCount"))
-    usage, model = Usage(input_tokens=tokens), _text(response.get("modelVersion"))
+def _embedding(response: Mapping[str, Any]) -> Outcome:
+    values = mapping(response["embedding"]).get("values")
+    counts = mapping(response.get("usageMetadata"))
+    used = _tokens(response.get("tokenCount")) or _tokens(counts.get("promptTokenCount"))
+    usage, model = Usage(input_tokens=used), text_of(response.get("modelVersion"))
     if not isinstance(values, list) or not values:
         return Outcome(ErrorClass.TRANSIENT, "the answer has no vector", None, None, model, usage)
-    text = _json([{"object": "embedding", "index": 0, "embedding": values}])
+    text = to_json([{"object": "embedding", "index": 0, "embedding": values}])
     return Outcome(text=text, model=model, usage=usage)
 
 
-def _usage(counts: dict[str, Any]) -> Usage:
+def _usage(counts: Mapping[str, Any]) -> Usage:
     """The prompt's count has the cached tokens in it; the candidates' has not the thoughts."""
     if not counts:
         return NONE
@@ -215,17 +184,7 @@ def _usage(counts: dict[str, Any]) -> Usage:
 
 
 def _tokens(value: Any) -> int:
-    count = _count(value)
-    return count if 0 <= count <= _MOST_TOKENS else 0
-
-
-def _count(value: Any) -> int:
-    """A whole number, also as text, which is how Google writes those of 64 bits; 0 for anything else."""
-    if isinstance(value, str) and len(value) <= 18 and value.isascii() and value.isdigit():
-        return int(value)
-    if isinstance(value, float) and abs(value) <= _MOST_TOKENS:
-        return int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+    return tokens(whole(value))
 
 
 def _unquoted(text: str) -> str:
@@ -234,18 +193,3 @@ def _unquoted(text: str) -> str:
     except orjson.JSONDecodeError:
         return text
     return value if isinstance(value, str) else text
-
-
-def _json(value: Any) -> str:
-    try:
-        return orjson.dumps(value).decode()
-    except orjson.JSONEncodeError:  # a whole number of more than 64 bits, or half a character
-        return _SURROGATE.sub("\ufffd", json.dumps(value, ensure_ascii=False, separators=(",", ":")))
-
-
-def _mapping(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _text(value: Any) -> str | None:
-    return _SURROGATE.sub("\ufffd", value) if isinstance(value, str) else None

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
+from bulkrate.core.json_value import count, mapping, moment, words
 from bulkrate.core.reconcile import BatchEnd
 from bulkrate.providers.provider import BatchProblem, BatchStatus, ResultFile, Submission, Tag
 
@@ -46,29 +46,29 @@ def parse_job(fields: Mapping[str, Any]) -> BatchStatus:
     An unknown word means "not ended" (to the SDK it is an end). One that has succeeded with answers and
     names no file is not quite there yet: its rows would be taken for missing and paid again.
     """
-    word = _text(fields.get("status")) or "unknown"
+    word = words(fields.get("status")) or "unknown"
     end = ENDS.get(word)
     results = tuple(
         ResultFile(kind, file_id)
         for kind in ("output", "error")
-        if (file_id := _text(fields.get(f"{kind}_file")))
+        if (file_id := words(fields.get(f"{kind}_file")))
     )
-    completed, failed = _count(fields.get("succeeded_requests")), _count(fields.get("failed_requests"))
+    completed, failed = count(fields.get("succeeded_requests")), count(fields.get("failed_requests"))
     if end is BatchEnd.COMPLETED and not results and (completed or failed):
         end = None
     inputs = fields.get("input_files")
     return BatchStatus(
-        id=_text(fields.get("id")) or "",
+        id=words(fields.get("id")) or "",
         word=word,
         end=end,
         strange=end is None and word not in RUNNING and word not in ENDS,
-        tag=Tag.from_metadata(_mapping(fields.get("metadata"))),
-        input_file_id=_text(inputs[0]) if isinstance(inputs, list) and len(inputs) == 1 else None,
+        tag=Tag.from_metadata(mapping(fields.get("metadata"))),
+        input_file_id=words(inputs[0]) if isinstance(inputs, list) and len(inputs) == 1 else None,
         results=results,
-        total=_count(fields.get("total_requests")),
+        total=count(fields.get("total_requests")),
         completed=completed,
         failed=failed,
-        created_at=_time(fields.get("created_at")),
+        created_at=moment(fields.get("created_at")),
         problems=_problems(fields.get("errors"), ran=bool(completed or failed)),
     )
 
@@ -77,30 +77,9 @@ def _problems(errors: Any, *, ran: bool) -> tuple[BatchProblem, ...]:
     """Messages with a count each. Where requests did run, the job failed by no fault of the others."""
     found = []
     for item in errors if isinstance(errors, list) else []:
-        message = _text(_mapping(item).get("message")) or ""
-        times = _count(_mapping(item).get("count")) or 1
+        message = words(mapping(item).get("message")) or ""
+        times = count(mapping(item).get("count")) or 1
         passing = ran or any(word in message.lower() for word in _SERVICE)
         said = f"{message} ({times} times)" if times > 1 else message
         found.append(BatchProblem("internal_error" if passing else "failed", said))
     return tuple(found)
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None
-
-
-def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
-
-
-def _time(stamp: Any) -> datetime | None:
-    if not isinstance(stamp, int) or isinstance(stamp, bool) or not stamp:
-        return None
-    try:
-        return datetime.fromtimestamp(stamp, UTC)
-    except (ValueError, OverflowError, OSError):
-        return None

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from bulkrate.core.lanes import Lane
 from bulkrate.core.limits import Limits
-from bulkrate.errors import NotFoundError, OutcomeUnknown, RequestRefused, Unreachable
+from bulkrate.errors import OutcomeUnknown, RequestRefused, Unreachable
 from bulkrate.providers.failures import ANSWER, ROW_FAULTS, json_object
 from bulkrate.providers.http import Http
 from bulkrate.providers.mistral.batches import create_body, parse_job
@@ -121,23 +121,14 @@ class MistralConnection:
         return _job(await self._http.json("retrieve", "GET", f"v1/batch/jobs/{quote(batch_id)}"))
 
     async def download(self, file: ResultFile) -> AsyncIterator[bytes]:
-        path = f"v1/files/{quote(file.id)}"
-
-        async def size_of() -> int | None:
-            known = (await self._http.json("download", "GET", path)).get("bytes")
-            return known if isinstance(known, int) else None
-
-        async for chunk in self._http.stream("download", f"{path}/content", size_of=size_of):
+        async for chunk in self._http.file(f"v1/files/{quote(file.id)}"):
             yield chunk
 
     async def cancel(self, batch_id: str) -> BatchStatus:
         return _job(await self._http.json("cancel", "POST", f"v1/batch/jobs/{quote(batch_id)}/cancel"))
 
     async def delete_file(self, file_id: str) -> None:
-        try:
-            await self._http.call("delete", "DELETE", f"v1/files/{quote(file_id)}")
-        except NotFoundError:
-            return
+        await self._http.delete(f"v1/files/{quote(file_id)}")
 
     async def aclose(self) -> None:
         await self._http.aclose()

@@ -6,14 +6,14 @@ errors whose message stands in the body itself.
 
 from __future__ import annotations
 
-import json
 import re
-from typing import Any
 
+from bulkrate.core.json_value import mapping
 from bulkrate.core.outcome import ErrorClass, Outcome
 from bulkrate.providers.mistral.failures import code_and_message
 from bulkrate.providers.openai.results import decode_line as decode_openai_line
 from bulkrate.providers.provider import Decoded
+from bulkrate.providers.result_json import read
 
 # How an answer ends beside OpenAI's words (SDK 3.7.0, `chatcompletionchoice.py`).
 _ENDINGS = {
@@ -40,12 +40,8 @@ def decode_line(line: bytes, *, label: str | None = None) -> Decoded | None:
 
 def _explained(outcome: Outcome, line: bytes) -> Outcome:
     """The outcome with the reason that Mistral gives, if it gives one."""
-    try:
-        fields = json.loads(line)
-    except (ValueError, RecursionError):
-        return outcome
-    response = fields.get("response")
-    response = response if isinstance(response, dict) else {}
+    fields = mapping(read(line))
+    response = mapping(fields.get("response"))
     status, body = response.get("status_code"), response.get("body")
     if isinstance(status, int) and 200 <= status <= 299:
         body = None
@@ -60,9 +56,4 @@ def _explained(outcome: Outcome, line: bytes) -> Outcome:
 
 
 def _failed(outcome: Outcome, error: ErrorClass, reason: str) -> Outcome:
-    return Outcome(error, _whole(reason), outcome.text, outcome.finish_reason, outcome.model, outcome.usage)
-
-
-def _whole(text: Any) -> str:
-    """Without half characters, which JSON can write and UTF-8 cannot."""
-    return str(text).encode("utf-8", "replace").decode()
+    return Outcome(error, reason, outcome.text, outcome.finish_reason, outcome.model, outcome.usage)

@@ -7,31 +7,18 @@ row (422), so what a request may hold beside the job's own words is a list. The 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import orjson
 
 from bulkrate.core.json_value import plain
-from bulkrate.core.request import (
-    Choice,
-    DocumentPart,
-    ImagePart,
-    JsonSchema,
-    Message,
-    OpaquePart,
-    Output,
-    Part,
-    Request,
-    TextPart,
-)
+from bulkrate.core.request import Choice, DocumentPart, Message, Output, Part, Request
 from bulkrate.errors import JobError
+from bulkrate.providers.labels import LABEL
 from bulkrate.providers.mistral.results import decode_line
+from bulkrate.providers.openai.parts import plain_part, response_format, tools_of
 from bulkrate.providers.provider import Decoded, Tag
 
 ENDPOINTS = {"chat": "/v1/chat/completions", "embed": "/v1/embeddings"}
-
-# The property that carries a label: there is no native choice.
-LABEL = "label"
 
 CHAT_EXTRA = frozenset(
     {
@@ -82,14 +69,14 @@ class MistralWire:
         body = plain(
             {
                 "messages": [_turn(message) for message in request.messages],
-                "tools": _tools(request),
+                "tools": tools_of(request.tools),
                 "max_tokens": request.max_output_tokens,
                 "temperature": request.temperature,
                 "top_p": request.top_p,
                 "random_seed": request.seed,
                 "stop": list(request.stop) or None,
                 "reasoning_effort": request.reasoning,
-                "response_format": _format(request.output),
+                "response_format": response_format(request.output),
             }
         )
         return body | extra
@@ -113,38 +100,6 @@ class MistralWire:
         return 2 * answer_tokens + _WRAPPER_TOKENS[isinstance(output, Choice)]
 
 
-def _format(output: Output) -> dict[str, Any] | None:
-    match output:
-        case Choice(labels=labels):
-            name = "choice"
-            schema: dict[str, Any] = {
-                "type": "object",
-                "properties": {LABEL: {"type": "string", "enum": list(labels)}},
-                "required": [LABEL],
-                "additionalProperties": False,
-            }
-        case JsonSchema(schema=wanted, name=name):
-            schema = dict(wanted)
-        case _:
-            return None
-    return {"type": "json_schema", "json_schema": {"name": name, "schema": schema, "strict": True}}
-
-
-def _tools(request: Request) -> list[dict[str, Any]] | None:
-    functions = [
-        plain(
-            {
-                "name": tool.name,
-                "description": tool.description,
-                "parameters": dict(tool.parameters),  # required, though it be empty
-                "strict": tool.strict,
-            }
-        )
-        for tool in request.tools
-    ]
-    return [{"type": "function", "function": function} for function in functions] or None
-
-
 def _turn(message: Message) -> dict[str, object]:
     # OpenAI's newer word for the same; Mistral knows the older one.
     role = "system" if message.role == "developer" else message.role
@@ -160,11 +115,7 @@ def _turn(message: Message) -> dict[str, object]:
 
 def _part(part: Part) -> dict[str, object]:
     match part:
-        case TextPart(text=text):
-            return {"type": "text", "text": text}
-        case ImagePart(url=url, detail=detail):
-            return {"type": "image_url", "image_url": plain({"url": url, "detail": detail})}
         case DocumentPart(url=url, name=name):
             return plain({"type": "document_url", "document_url": url, "document_name": name})
-        case OpaquePart(value=value):
-            return dict(value)
+        case _:
+            return plain_part(part)

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from bulkrate.core.lanes import Lane
 from bulkrate.core.limits import Limits
-from bulkrate.errors import NotFoundError, OutcomeUnknown, Unreachable
+from bulkrate.errors import OutcomeUnknown, Unreachable
 from bulkrate.providers.failures import ANSWER, ROW_FAULTS, json_object
 from bulkrate.providers.http import Http, checked_key
 from bulkrate.providers.openai.failures import read_error
@@ -177,23 +177,14 @@ class OpenAIConnection:
         return status
 
     async def download(self, file: ResultFile) -> AsyncIterator[bytes]:
-        path = f"files/{quote(file.id)}"
-
-        async def size_of() -> int | None:
-            known = (await self._http.json("download", "GET", path)).get("bytes")
-            return known if isinstance(known, int) else None
-
-        async for chunk in self._http.stream("download", f"{path}/content", size_of=size_of):
+        async for chunk in self._http.file(f"files/{quote(file.id)}"):
             yield chunk
 
     async def cancel(self, batch_id: str) -> BatchStatus:
         return self._batch(await self._http.json("cancel", "POST", f"batches/{quote(batch_id)}/cancel"))
 
     async def delete_file(self, file_id: str) -> None:
-        try:
-            await self._http.call("delete", "DELETE", f"files/{quote(file_id)}")
-        except NotFoundError:
-            return
+        await self._http.delete(f"files/{quote(file_id)}")
 
     async def aclose(self) -> None:
         await self._http.aclose()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import re
 from typing import Any
 
 import msgspec
 import orjson
+
+from bulkrate.core.json_value import text_of
+from bulkrate.providers.result_json import MOST_TOKENS
 
 
 class InputDetails(msgspec.Struct, gc=False):
@@ -65,51 +66,34 @@ class Line(msgspec.Struct, gc=False):
 
 typed = msgspec.json.Decoder(Line).decode
 
-# What no answer can have used: a count beyond is an error of its writer. Sums must fit into 64 bits.
-MOST_TOKENS = 10**12
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
+def lenient(fields: Any) -> Line | None:
+    """A JSON value as a line, every field that has another type than it should have left out.
 
-def lenient(text: str) -> Line | None:
-    """`text` as a line, every field that has another type than it should have left out.
-
-    None when it is not a JSON object with a text for a custom_id. Half characters that JSON can write and
-    UTF-8 cannot become U+FFFD.
+    None when it is not an object with a text for a custom_id.
     """
-    try:
-        fields = json.loads(text, parse_int=_integer, parse_constant=_nothing)
-    except (ValueError, RecursionError):
-        return None
     if not isinstance(fields, dict) or not isinstance(fields.get("custom_id"), str):
         return None
     response = fields.get("response")
     return Line(
-        custom_id=_whole(fields["custom_id"]),
+        custom_id=fields["custom_id"],
         response=_response(response) if isinstance(response, dict) else None,
         error=_error(fields.get("error")),
     )
-
-
-def _integer(digits: str) -> int | float:
-    return int(digits) if len(digits) <= 18 else float(digits)
-
-
-def _nothing(constant: str) -> None:
-    """NaN and the infinities, which Python's own encoder writes (for log-probabilities, say)."""
 
 
 def _response(fields: dict[str, Any]) -> Response:
     body = fields.get("body")
     return Response(
         status_code=_status(fields.get("status_code")),
-        body=_body(body) if isinstance(body, dict) else _text(body),
+        body=_body(body) if isinstance(body, dict) else text_of(body),
     )
 
 
 def _body(fields: dict[str, Any]) -> Body:
     choices, usage, data = fields.get("choices"), fields.get("usage"), fields.get("data")
     return Body(
-        model=_text(fields.get("model")),
+        model=text_of(fields.get("model")),
         choices=[_choice(choice) for choice in choices] if isinstance(choices, list) else None,
         data=msgspec.Raw(orjson.dumps(data)) if isinstance(data, list) else msgspec.Raw(),
         usage=_usage(usage) if isinstance(usage, dict) else None,
@@ -123,24 +107,24 @@ def _choice(fields: Any) -> Choice:
     message = fields.get("message")
     return Choice(
         message=_message(message) if isinstance(message, dict) else None,
-        finish_reason=_text(fields.get("finish_reason")),
+        finish_reason=text_of(fields.get("finish_reason")),
     )
 
 
 def _message(fields: dict[str, Any]) -> Message:
     return Message(
         content=_content(fields.get("content")),
-        refusal=_text(fields.get("refusal")),
-        tool_calls=_scrubbed(fields.get("tool_calls")),
-        function_call=_scrubbed(fields.get("function_call")),
+        refusal=text_of(fields.get("refusal")),
+        tool_calls=fields.get("tool_calls"),
+        function_call=fields.get("function_call"),
     )
 
 
 def _content(value: Any) -> str | None:
     """Text, or the texts of content parts, which some servers answer with."""
     if not isinstance(value, list):
-        return _text(value)
-    texts = [_text(part.get("text")) for part in value if isinstance(part, dict)]
+        return text_of(value)
+    texts = [text_of(part.get("text")) for part in value if isinstance(part, dict)]
     return "".join(text for text in texts if text is not None) if any(texts) else None
 
 
@@ -162,21 +146,13 @@ def _usage(fields: dict[str, Any]) -> UsageCounts:
 
 def _error(value: Any) -> Error | str | None:
     if not isinstance(value, dict):
-        return _text(value)
+        return text_of(value)
     code = value.get("code")
     return Error(
-        message=_text(value.get("message")),
-        code=_text(code) if isinstance(code, str) else _number(code),
-        type=_text(value.get("type")),
+        message=text_of(value.get("message")),
+        code=text_of(code) if isinstance(code, str) else _number(code),
+        type=text_of(value.get("type")),
     )
-
-
-def _text(value: Any) -> str | None:
-    return _whole(value) if isinstance(value, str) else None
-
-
-def _whole(text: str) -> str:
-    return _SURROGATE.sub("\ufffd", text)
 
 
 def _status(value: Any) -> int | None:
@@ -193,14 +169,3 @@ def _number(value: Any) -> int | None:
 
 def _tokens(value: Any) -> int | None:
     return _number(int(value) if isinstance(value, float) and 0 <= value <= MOST_TOKENS else value)
-
-
-def _scrubbed(value: Any) -> Any:
-    """A JSON value whose texts can all be written as UTF-8."""
-    if isinstance(value, str):
-        return _whole(value)
-    if isinstance(value, list):
-        return [_scrubbed(item) for item in value]
-    if isinstance(value, dict):
-        return {_whole(name): _scrubbed(item) for name, item in value.items()}
-    return value

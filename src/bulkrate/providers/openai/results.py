@@ -5,22 +5,19 @@ Two-step success test: `error` is null and the status code is 2xx; a rejected re
 output file and even 0, are failures (observed 2025-11).
 
 A line was paid for. The typed decoder reads it fast; whatever it will not take (a number too large, a field
-of another type, damaged UTF-8) goes through `lenient`, which keeps everything that can be kept.
+of another type, damaged UTF-8) goes through `read` and `lenient`, which keep everything that can be kept.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from typing import Any
 
 import msgspec
-import orjson
 
 from bulkrate.core.outcome import ErrorClass, Outcome
 from bulkrate.core.usage import NONE, Usage
+from bulkrate.providers.labels import unwrapped
 from bulkrate.providers.openai.result_line import (
-    MOST_TOKENS,
     Body,
     Error,
     Line,
@@ -30,6 +27,7 @@ from bulkrate.providers.openai.result_line import (
     typed,
 )
 from bulkrate.providers.provider import Decoded
+from bulkrate.providers.result_json import read, to_json, tokens, trusted
 
 # Error codes that say more than their status. Sources: batch guide and SDK types, 2026.
 _BY_CODE = {
@@ -43,7 +41,6 @@ _BY_CODE = {
     "server_error": ErrorClass.TRANSIENT,
 }
 _NO_CODES: Mapping[str, ErrorClass] = {}
-_BOM = b"\xef\xbb\xbf"
 
 
 def decode_line(
@@ -62,31 +59,10 @@ def decode_line(
 
 
 def _slowly(line: bytes, label: str | None, codes: Mapping[str, ErrorClass]) -> Decoded | None:
-    line = line.removeprefix(_BOM)
-    text = line.decode("utf-8", "replace")
-    parsed = lenient(text)
+    parsed = lenient(read(line))
     if parsed is None:
         return None
-    outcome = _outcome(parsed, label, codes)
-    if outcome.succeeded and "\ufffd" in text and not _is_utf8(line):
-        # The way damaged it: nobody knows what else is wrong with the answer. Its cost is known.
-        outcome = Outcome(
-            ErrorClass.TRANSIENT,
-            "the result line is not valid UTF-8",
-            outcome.text,
-            outcome.finish_reason,
-            outcome.model,
-            outcome.usage,
-        )
-    return Decoded(parsed.custom_id, outcome)
-
-
-def _is_utf8(line: bytes) -> bool:
-    try:
-        line.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+    return Decoded(parsed.custom_id, trusted(_outcome(parsed, label, codes), line))
 
 
 def _outcome(line: Line, label: str | None, codes: Mapping[str, ErrorClass]) -> Outcome:
@@ -134,16 +110,12 @@ def _usage(usage: UsageCounts | None) -> Usage:
         return NONE
     given, made = usage.prompt_tokens_details, usage.completion_tokens_details
     return Usage(
-        input_tokens=_tokens(usage.prompt_tokens),
-        output_tokens=_tokens(usage.completion_tokens),
-        cached_tokens=_tokens(given.cached_tokens) if given else 0,
-        cache_write_tokens=_tokens(given.cache_write_tokens) if given else 0,
-        reasoning_tokens=_tokens(made.reasoning_tokens) if made else 0,
+        input_tokens=tokens(usage.prompt_tokens),
+        output_tokens=tokens(usage.completion_tokens),
+        cached_tokens=tokens(given.cached_tokens) if given else 0,
+        cache_write_tokens=tokens(given.cache_write_tokens) if given else 0,
+        reasoning_tokens=tokens(made.reasoning_tokens) if made else 0,
     )
-
-
-def _tokens(count: int | None) -> int:
-    return count if count is not None and 0 <= count <= MOST_TOKENS else 0
 
 
 def _answer(body: Body, label: str | None) -> Outcome:
@@ -158,9 +130,9 @@ def _answer(body: Body, label: str | None) -> Outcome:
     text = message.content
     calls = message.tool_calls or message.function_call
     if not text and calls:
-        text = _json(calls)
+        text = to_json(calls)
     if text is not None and label is not None:
-        text = _unwrap(text, label)
+        text = unwrapped(text, label)
     error, reason = None, None
     if message.refusal:
         error, reason = ErrorClass.REFUSED, "the model refused"
@@ -171,19 +143,3 @@ def _answer(body: Body, label: str | None) -> Outcome:
     elif text is None:
         error, reason = ErrorClass.INVALID_OUTPUT, "the answer has no content"
     return Outcome(error, reason, text, choice.finish_reason, body.model, usage)
-
-
-def _json(value: Any) -> str:
-    try:
-        return orjson.dumps(value).decode()
-    except orjson.JSONEncodeError:  # a whole number of more than 64 bits
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-
-
-def _unwrap(text: str, label: str) -> str:
-    try:
-        value = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return text
-    inner = value.get(label) if isinstance(value, dict) else None
-    return inner if isinstance(inner, str) else text

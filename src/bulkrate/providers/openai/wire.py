@@ -9,36 +9,22 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
-from bulkrate.core.json_value import plain
+from bulkrate.core.json_value import count, mapping, moment, plain, words
 from bulkrate.core.outcome import ErrorClass
 from bulkrate.core.reconcile import BatchEnd
-from bulkrate.core.request import (
-    Choice,
-    DocumentPart,
-    FreeText,
-    ImagePart,
-    JsonSchema,
-    Message,
-    OpaquePart,
-    Output,
-    Part,
-    Request,
-    TextPart,
-)
+from bulkrate.core.request import Choice, FreeText, JsonSchema, Output, Request
 from bulkrate.core.usage import Usage
 from bulkrate.errors import JobError
+from bulkrate.providers.labels import LABEL
+from bulkrate.providers.openai.parts import message_of, response_format, tools_of
 from bulkrate.providers.openai.results import decode_line
 from bulkrate.providers.provider import BatchProblem, BatchStatus, Decoded, QueueRefusal, ResultFile, Tag
 
 ENDPOINTS = {"chat": "/v1/chat/completions", "embed": "/v1/embeddings"}
-
-# The property that carries a label where the dialect has no native choice.
-LABEL = "label"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,22 +69,8 @@ class OpenAIWire:
         body = plain(
             {
                 "model": request.model,
-                "messages": [_message(message) for message in request.messages],
-                "tools": [
-                    {
-                        "type": "function",
-                        "function": plain(
-                            {
-                                "name": tool.name,
-                                "description": tool.description,
-                                "parameters": dict(tool.parameters),
-                                "strict": tool.strict,
-                            }
-                        ),
-                    }
-                    for tool in request.tools
-                ]
-                or None,
+                "messages": [message_of(message) for message in request.messages],
+                "tools": tools_of(request.tools),
                 self.dialect.cap_field: request.max_output_tokens,
                 "temperature": request.temperature,
                 "top_p": request.top_p,
@@ -117,18 +89,8 @@ class OpenAIWire:
                 return {}
             case Choice(labels=labels) if self.dialect.choice == "structured_outputs":
                 return {"structured_outputs": {"choice": list(labels)}}
-            case Choice(labels=labels):
-                schema = {
-                    "type": "object",
-                    "properties": {LABEL: {"type": "string", "enum": list(labels)}},
-                    "required": [LABEL],
-                    "additionalProperties": False,
-                }
-                return {"response_format": _json_schema("choice", schema, strict=True)}
-            case JsonSchema(schema=schema, name=name):
-                return {"response_format": _json_schema(name, dict(schema), strict=True)}
             case _:
-                return {}
+                return plain({"response_format": response_format(output)})
 
     def dropped(self, request: Request) -> tuple[str, ...]:
         if self.dialect.choice != "none" or isinstance(request.output, FreeText):
@@ -161,29 +123,6 @@ class OpenAIWire:
         # against runaways, and a truncated answer costs a whole resend.
         wrapper = 12 if isinstance(output, Choice) and self.dialect.choice == "json_schema" else 4
         return 2 * answer_tokens + wrapper
-
-
-def _json_schema(name: str, schema: dict[str, Any], *, strict: bool) -> dict[str, object]:
-    return {"type": "json_schema", "json_schema": {"name": name, "schema": schema, "strict": strict}}
-
-
-def _message(message: Message) -> dict[str, object]:
-    content: object = message.content
-    if isinstance(message.content, tuple):
-        content = [_part(part) for part in message.content]
-    return {"role": message.role, "content": content, **message.extra}
-
-
-def _part(part: Part) -> dict[str, object]:
-    match part:
-        case TextPart(text=text):
-            return {"type": "text", "text": text}
-        case ImagePart(url=url, detail=detail):
-            return {"type": "image_url", "image_url": plain({"url": url, "detail": detail})}
-        case DocumentPart(url=url, name=name):
-            return {"type": "file", "file": plain({"file_data": url, "filename": name})}
-        case OpaquePart(value=value):
-            return dict(value)
 
 
 ENDS = {
@@ -220,17 +159,17 @@ def parse_batch(fields: Mapping[str, Any]) -> BatchStatus:
     absent ids on a clean batch (observed 2026-07). A batch may end `completed` without any output file when
     every request failed (observed 2026-03). An object without an id has the id "".
     """
-    word = _text(fields.get("status")) or "unknown"
+    word = words(fields.get("status")) or "unknown"
     end = ENDS.get(word)
     results = tuple(
         ResultFile(kind, file_id)
         for kind, name in (("output", "output_file_id"), ("error", "error_file_id"))
-        if (file_id := _text(fields.get(name)))
+        if (file_id := words(fields.get(name)))
     )
-    errors = _mapping(fields.get("errors")).get("data")
+    errors = mapping(fields.get("errors")).get("data")
     problems = tuple(
         BatchProblem(
-            str(item.get("code") or "unknown"), str(item.get("message") or ""), _count(item.get("line"))
+            str(item.get("code") or "unknown"), str(item.get("message") or ""), count(item.get("line"))
         )
         for item in (errors if isinstance(errors, list) else [])
         if isinstance(item, Mapping)
@@ -239,56 +178,35 @@ def parse_batch(fields: Mapping[str, Any]) -> BatchStatus:
     if end is BatchEnd.FAILED:
         full = [problem for problem in problems if problem.code == QUEUE_CODE]
         refusal = queue_refusal(full[0].message) if full else None
-    counts = _mapping(fields.get("request_counts"))
+    counts = mapping(fields.get("request_counts"))
     return BatchStatus(
-        id=_text(fields.get("id")) or "",
+        id=words(fields.get("id")) or "",
         word=word,
         end=end,
         strange=end is None and word not in RUNNING,
-        tag=Tag.from_metadata(_mapping(fields.get("metadata"))),
+        tag=Tag.from_metadata(mapping(fields.get("metadata"))),
         queue_refusal=refusal,
-        input_file_id=_text(fields.get("input_file_id")),
+        input_file_id=words(fields.get("input_file_id")),
         results=results,
-        total=_count(counts.get("total")),
-        completed=_count(counts.get("completed")),
-        failed=_count(counts.get("failed")),
-        usage=_batch_usage(_mapping(fields.get("usage"))),
-        created_at=_time(fields.get("created_at")),
-        expires_at=_time(fields.get("expires_at")),
+        total=count(counts.get("total")),
+        completed=count(counts.get("completed")),
+        failed=count(counts.get("failed")),
+        usage=_batch_usage(mapping(fields.get("usage"))),
+        created_at=moment(fields.get("created_at")),
+        expires_at=moment(fields.get("expires_at")),
         problems=problems,
     )
 
 
 def _batch_usage(usage: Mapping[str, Any]) -> Usage | None:
     # Filled only on batches created after 2025-09-07, and with zeros until results exist.
-    if not _count(usage.get("total_tokens")):
+    if not count(usage.get("total_tokens")):
         return None
-    given = _mapping(usage.get("input_tokens_details"))
-    made = _mapping(usage.get("output_tokens_details"))
+    given = mapping(usage.get("input_tokens_details"))
+    made = mapping(usage.get("output_tokens_details"))
     return Usage(
-        input_tokens=_count(usage.get("input_tokens")) or 0,
-        output_tokens=_count(usage.get("output_tokens")) or 0,
-        cached_tokens=_count(given.get("cached_tokens")) or 0,
-        reasoning_tokens=_count(made.get("reasoning_tokens")) or 0,
+        input_tokens=count(usage.get("input_tokens")) or 0,
+        output_tokens=count(usage.get("output_tokens")) or 0,
+        cached_tokens=count(given.get("cached_tokens")) or 0,
+        reasoning_tokens=count(made.get("reasoning_tokens")) or 0,
     )
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None
-
-
-def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
-
-
-def _time(stamp: Any) -> datetime | None:
-    if not isinstance(stamp, int | float) or isinstance(stamp, bool) or not stamp:
-        return None
-    try:
-        return datetime.fromtimestamp(stamp, UTC)
-    except (ValueError, OverflowError, OSError):
-        return None

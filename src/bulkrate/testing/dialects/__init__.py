@@ -40,6 +40,9 @@ class Dialect(Protocol):
     def limits(self) -> Limits:
         """The provider's published limits."""
 
+    def env(self, base_url: str, api_key: str) -> dict[str, str]:
+        """The environment variables that lead a client to the server."""
+
     def codec(self) -> Codec:
         """The reader of requests and writer of results."""
 

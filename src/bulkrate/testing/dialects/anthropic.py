@@ -51,6 +51,10 @@ class AnthropicDialect:
     prefix = ""
     limits = LIMITS
 
+    def env(self, base_url: str, api_key: str) -> dict[str, str]:
+        """The environment that leads a client here."""
+        return {"ANTHROPIC_BASE_URL": base_url, "ANTHROPIC_API_KEY": api_key}
+
     def codec(self) -> AnthropicCodec:
         """The reader of requests and writer of results."""
         return AnthropicCodec()
@@ -194,7 +198,7 @@ class _Api:
             if not batch.ended:
                 raise Refused(Reason.NOT_FOUND, "No results are available before processing has ended.")
             blob = self._state.download(batch.output_file_id).blob if batch.output_file_id else Blob()
-            return content_response(blob, self._state.content_faults(), request)
+            return content_response(blob, self._state.faults.on_content(), request)
 
         return await self._gates.perform("download", request, effect)
 

@@ -11,10 +11,10 @@ from typing import Any, Final
 
 import orjson
 
-from bulkrate.testing import answers
 from bulkrate.testing.answers import TokenCounter
 from bulkrate.testing.faults import Fate
-from bulkrate.testing.records import JobError, Limits, RowContext, Scan, Usage
+from bulkrate.testing.records import JobError, JsonLines, Limits, RowContext, Scan, Usage
+from bulkrate.testing.replies import reply_to
 
 CUSTOM_ID: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 TOO_LARGE: Final = "request_too_large"
@@ -34,7 +34,7 @@ _TYPES: Final = {
 }
 
 
-class AnthropicCodec:
+class AnthropicCodec(JsonLines):
     """Reads the requests of a create call, one a line, and writes result lines."""
 
     def scan(
@@ -60,15 +60,8 @@ class AnthropicCodec:
             seen.add(request["custom_id"])
             asked = as_asked(request["params"])
             scan.model = scan.model or str(asked.get("model"))
-            scan.prompt_tokens += count_tokens(asked)
-            scan.custom_ids.append(request["custom_id"])
-            scan.contents.append(answers.content_key(asked))
-            cap = answers.output_cap(asked)
-            scan.caps.append(-1 if cap is None else cap)
-            scan.structured.append(answers.is_structured(asked))
-            if refusal(request["params"], models) is not None:
-                scan.refused.add(scan.rows)
-            scan.rows += 1
+            refused = refusal(request["params"], models) is not None
+            scan.add(request["custom_id"], asked, count_tokens, refused=refused)
         if scan.rows > limits.max_requests:
             scan.errors.append(JobError(TOO_LARGE, "Request exceeds the maximum allowed number of requests"))
         if scan.rows == 0:
@@ -93,14 +86,6 @@ class AnthropicCodec:
             result = {"type": "succeeded", "message": {} if fate is Fate.EMPTY_BODY else message}
         written = {"custom_id": request["custom_id"], "result": result}
         return orjson.dumps(written, option=orjson.OPT_APPEND_NEWLINE), usage
-
-    def custom_id(self, line: bytes) -> str:
-        """The id of a request."""
-        return str(orjson.loads(line)["custom_id"])
-
-    def renamed(self, line: bytes, custom_id: str) -> bytes:
-        """The request with another id."""
-        return orjson.dumps(orjson.loads(line) | {"custom_id": custom_id})
 
 
 def as_asked(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -159,33 +144,24 @@ def error_of(status: int, message: str) -> dict[str, Any]:
 def message_of(params: Mapping[str, Any], fate: Fate, context: RowContext) -> tuple[dict[str, Any], Usage]:
     """The message that answers a request, and its usage."""
     asked = as_asked(params)
-    answer = context.answer(asked)
-    text, stop = answer.text, _STOPS.get(answer.finish_reason, answer.finish_reason)
-    cap = params["max_tokens"]
-    if fate is Fate.BAD_JSON:
-        text = answers.broken(text)
-    output = answers.text_tokens(text) if answer.output_tokens is None else answer.output_tokens
-    if fate is Fate.TRUNCATED:
-        text, stop, output = text[: max(1, len(text) // 2)], "max_tokens", cap
-    output = min(output, cap)
-    prompt = context.count_tokens(asked)
-    cached = answers.cached_tokens(prompt) if answer.cached_tokens is None else answer.cached_tokens
+    reply = reply_to(asked, fate, context)
+    usage, stop = reply.usage, _STOPS.get(reply.finish, reply.finish)
     refused = {"type": "refusal", "category": None, "explanation": None}
     return {
         "id": f"msg_{context.request_id[4:]}",
         "type": "message",
         "role": "assistant",
         "model": params["model"],
-        "content": [{"type": "text", "text": text}] if text else [],
+        "content": [{"type": "text", "text": reply.text}] if reply.text else [],
         "stop_reason": stop,
         "stop_sequence": None,
         "stop_details": refused if stop == "refusal" else None,
         "usage": {
             # What was read from the cache is not in `input_tokens`: a trap of the real one.
-            "input_tokens": prompt - cached,
+            "input_tokens": usage.input_tokens - usage.cached_tokens,
             "cache_creation_input_tokens": 0,
-            "cache_read_input_tokens": cached,
-            "output_tokens": output,
+            "cache_read_input_tokens": usage.cached_tokens,
+            "output_tokens": usage.output_tokens,
             "service_tier": "batch",
         },
-    }, Usage(prompt, cached, output)
+    }, usage

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from bulkrate.testing.answers import TokenCounter
-from bulkrate.testing.dialects.openai import OpenAIApi
+from bulkrate.testing.dialects.openai import OpenAIApi, OpenAIShapedDialect
 from bulkrate.testing.dialects.openai_lines import OpenAICodec
 from bulkrate.testing.dialects.openai_objects import as_json, batch_object, error_response, json_object
 from bulkrate.testing.faults import Fate
@@ -86,40 +86,6 @@ class AzureCodec(OpenAICodec):
         return orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE), usage
 
 
-class AzureDialect:
-    """The dialect object: see ``bulkrate.testing.dialects``."""
-
-    prefix = ""
-    limits = LIMITS
-
-    def codec(self) -> AzureCodec:
-        """The reader of request lines and writer of result lines."""
-        return AzureCodec()
-
-    def routes(self, state: ProviderState, gates: Gates, api_key: str) -> Sequence[BaseRoute]:
-        """Files, batches and single answers, under both APIs' paths."""
-        api = _Api(state, gates, api_key)
-        table = [
-            (method, f"{root}{path}", handler)
-            for root in ("/openai/v1", "/openai")
-            for method, path, handler in (
-                ("POST", "/files", api.upload),
-                ("GET", "/files", api.list_files),
-                ("GET", "/files/{id}", api.file),
-                ("GET", "/files/{id}/content", api.download),
-                ("DELETE", "/files/{id}", api.delete_file),
-                ("POST", "/batches", api.create),
-                ("GET", "/batches", api.list_batches),
-                ("GET", "/batches/{id}", api.status),
-                ("POST", "/batches/{id}/cancel", api.cancel),
-            )
-        ]
-        for path in ("chat/completions", "embeddings"):
-            table.append(("POST", f"/openai/v1/{path}", api.answer))
-            table.append(("POST", f"/openai/deployments/{{deployment}}/{path}", api.answer))
-        return [Route(path, api.guarded(handler), methods=[method]) for method, path, handler in table]
-
-
 class _Api(OpenAIApi):
     endpoints = ("/chat/completions", "/embeddings", "/v1/chat/completions", "/v1/embeddings")
 
@@ -154,6 +120,37 @@ class _Api(OpenAIApi):
         line = {"custom_id": "", "url": request.url.path, "body": {**body, "model": deployment}}
         written, _ = self._state.codec.result(orjson.dumps(line), Fate.ANSWERED, self._state.writer.single())
         return as_json(orjson.loads(written)["response"]["body"])
+
+
+class AzureDialect(OpenAIShapedDialect):
+    """The dialect object: both APIs' paths, and single answers."""
+
+    prefix = ""
+    limits = LIMITS
+    roots = ("/openai/v1", "/openai")
+    api = _Api
+
+    def env(self, base_url: str, api_key: str) -> dict[str, str]:
+        """The environment that leads a client here."""
+        return {
+            "AZURE_OPENAI_ENDPOINT": base_url,
+            "AZURE_OPENAI_API_KEY": api_key,
+            "OPENAI_API_VERSION": "2025-03-01-preview",
+        }
+
+    def codec(self) -> AzureCodec:
+        """The reader of request lines and writer of result lines."""
+        return AzureCodec()
+
+    def routes(self, state: ProviderState, gates: Gates, api_key: str) -> Sequence[BaseRoute]:
+        """OpenAI's under both roots, and single answers under each one's path."""
+        api = _Api(state, gates, api_key)
+        answers = [
+            Route(f"/openai/{place}/{path}", api.guarded(api.answer), methods=["POST"])
+            for place in ("v1", "deployments/{deployment}")
+            for path in ("chat/completions", "embeddings")
+        ]
+        return [*super().routes(state, gates, api_key), *answers]
 
 
 dialect = AzureDialect()

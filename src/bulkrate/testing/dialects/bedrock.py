@@ -52,6 +52,17 @@ class BedrockDialect:
         """``s3_url``: another S3 where the files lie; without it they lie here."""
         self._s3_url = s3_url
 
+    def env(self, base_url: str, api_key: str) -> dict[str, str]:
+        """The environment that leads a client here."""
+        return {
+            "AWS_ENDPOINT_URL": base_url,
+            "AWS_ACCESS_KEY_ID": api_key,
+            "AWS_SECRET_ACCESS_KEY": "signatures-are-not-looked-at",
+            "AWS_REGION": "us-east-1",
+            "BULKRATE_BEDROCK_S3": "s3://a-bucket/batches",
+            "BULKRATE_BEDROCK_ROLE_ARN": "arn:aws:iam::123456789012:role/batches",
+        }
+
     def codec(self) -> BedrockCodec:
         """The reader of input lines and writer of output lines."""
         return BedrockCodec()

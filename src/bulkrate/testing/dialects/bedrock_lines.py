@@ -15,7 +15,8 @@ import orjson
 from bulkrate.testing import answers
 from bulkrate.testing.answers import TokenCounter
 from bulkrate.testing.faults import Fate
-from bulkrate.testing.records import JobError, Limits, RowContext, Scan, Usage
+from bulkrate.testing.records import JobError, JsonLines, Limits, RowContext, Scan, Usage
+from bulkrate.testing.replies import Reply, reply_to
 
 CONVERSE: Final = "Converse"
 _UNRUN: Final = frozenset({Fate.EXPIRED, Fate.CANCELLED})
@@ -35,8 +36,10 @@ _CLAUDE_FIELDS: Final = frozenset(
 _NOVA_FIELDS: Final = frozenset({"schemaVersion", "messages", "system", "inferenceConfig", "toolConfig"})
 
 
-class BedrockCodec:
+class BedrockCodec(JsonLines):
     """Reads a job's input lines and writes the lines of its output file."""
+
+    id_field = "recordId"
 
     def scan(
         self,
@@ -57,15 +60,8 @@ class BedrockCodec:
                 scan.errors.append(JobError("", message, number))
                 break
             body = neutral(record["modelInput"])
-            scan.prompt_tokens += count_tokens(body)
-            scan.custom_ids.append(str(record["recordId"]))
-            scan.contents.append(answers.content_key(body))
-            cap = answers.output_cap(body)
-            scan.caps.append(-1 if cap is None else cap)
-            scan.structured.append(answers.is_structured(body))
-            if refusal(record["modelInput"], invocation) is not None:
-                scan.refused.add(scan.rows)
-            scan.rows += 1
+            refused = refusal(record["modelInput"], invocation) is not None
+            scan.add(str(record["recordId"]), body, count_tokens, refused=refused)
         if not scan.errors and scan.rows < limits.min_requests:
             least = limits.min_requests
             message = f"The job has fewer records ({scan.rows}) than the required minimum of {least}."
@@ -92,14 +88,6 @@ class BedrockCodec:
             said = {"modelOutput": {} if fate is Fate.EMPTY_BODY else answer}
         written = {"modelInput": given, **said, "recordId": record["recordId"]}
         return orjson.dumps(written, option=orjson.OPT_APPEND_NEWLINE), usage
-
-    def custom_id(self, line: bytes) -> str:
-        """The id of a request line."""
-        return str(orjson.loads(line)["recordId"])
-
-    def renamed(self, line: bytes, custom_id: str) -> bytes:
-        """The request line with another id."""
-        return orjson.dumps(orjson.loads(line) | {"recordId": custom_id})
 
 
 def neutral(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -133,31 +121,23 @@ def respond(given: Mapping[str, Any], fate: Fate, context: RowContext) -> tuple[
         return {"embedding": answers.vector(body["input"], size), "inputTextTokenCount": prompt}, Usage(
             prompt
         )
-    answer = context.answer(body)
-    text, cut, cap = answer.text, False, answers.output_cap(body)
-    if fate is Fate.BAD_JSON:
-        text = answers.broken(text)
-    output = answers.text_tokens(text) if answer.output_tokens is None else answer.output_tokens
-    output = output if cap is None else min(output, cap)
-    if fate is Fate.TRUNCATED and cap is not None:
-        text, cut, output = text[: max(1, len(text) // 2)], True, cap
-    cached = answers.cached_tokens(prompt) if answer.cached_tokens is None else answer.cached_tokens
-    usage = Usage(prompt, cached, output)
+    reply = reply_to(body, fate, context)
     make = _claude if "anthropic_version" in given else _converse
-    made = make(given, text, cut, usage)
+    made = make(given, reply)
     if not context.show_usage:
         del made["usage"]
-    return made, usage
+    return made, reply.usage
 
 
-def _converse(given: Mapping[str, Any], text: str, cut: bool, usage: Usage) -> dict[str, Any]:
-    content: list[dict[str, Any]] = [{"text": text}]
+def _converse(given: Mapping[str, Any], reply: Reply) -> dict[str, Any]:
+    usage = reply.usage
+    content: list[dict[str, Any]] = [{"text": reply.text}]
     forced = ((given.get("toolConfig") or {}).get("toolChoice") or {}).get("tool")
-    if forced and not cut and (called := _object(text)) is not None:
+    if forced and not reply.cut and (called := _object(reply.text)) is not None:
         content = [{"toolUse": {"toolUseId": "tooluse_1", "name": forced["name"], "input": called}}]
     return {
         "output": {"message": {"role": "assistant", "content": content}},
-        "stopReason": "max_tokens" if cut else "end_turn",
+        "stopReason": "max_tokens" if reply.cut else "end_turn",
         # What was read from the cache is beside the input tokens.
         "usage": {
             "inputTokens": usage.input_tokens - usage.cached_tokens,
@@ -170,10 +150,11 @@ def _converse(given: Mapping[str, Any], text: str, cut: bool, usage: Usage) -> d
     }
 
 
-def _claude(given: Mapping[str, Any], text: str, cut: bool, usage: Usage) -> dict[str, Any]:
-    content: list[dict[str, Any]] = [{"type": "text", "text": text}]
+def _claude(given: Mapping[str, Any], reply: Reply) -> dict[str, Any]:
+    usage = reply.usage
+    content: list[dict[str, Any]] = [{"type": "text", "text": reply.text}]
     forced = given.get("tool_choice") or {}
-    if forced.get("type") == "tool" and not cut and (called := _object(text)) is not None:
+    if forced.get("type") == "tool" and not reply.cut and (called := _object(reply.text)) is not None:
         content = [{"type": "tool_use", "id": "toolu_1", "name": forced["name"], "input": called}]
     return {
         "id": "msg_bdrk_1",
@@ -182,7 +163,7 @@ def _claude(given: Mapping[str, Any], text: str, cut: bool, usage: Usage) -> dic
         "model": "misbehaving",
         "content": content,
         "stop_reason": "max_tokens"
-        if cut
+        if reply.cut
         else "tool_use"
         if content[0]["type"] == "tool_use"
         else "end_turn",

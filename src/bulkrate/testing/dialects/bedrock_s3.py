@@ -84,7 +84,7 @@ class Objects:
             if uri not in self._state.files:
                 raise Refused(Reason.NOT_FOUND, "The specified key does not exist.")
             blob = self._state.download(uri).blob
-            return content_response(blob, self._state.content_faults(), request)
+            return content_response(blob, self._state.faults.on_content(), request)
 
         return await self._gates.perform("download", request, effect)
 

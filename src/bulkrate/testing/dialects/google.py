@@ -50,6 +50,10 @@ class GoogleDialect:
     prefix = ""
     limits = LIMITS
 
+    def env(self, base_url: str, api_key: str) -> dict[str, str]:
+        """The environment that leads a client here."""
+        return {"GOOGLE_GEMINI_BASE_URL": base_url, "GEMINI_API_KEY": api_key}
+
     def codec(self) -> GoogleCodec:
         """The reader of request lines and writer of result lines."""
         return GoogleCodec()
@@ -164,7 +168,7 @@ class _Api:
             if stored.purpose != "batch_output":
                 raise Refused(Reason.INVALID, "Only generated files can be downloaded.")
             blob = self._state.download(stored.id).blob
-            return content_response(blob, self._state.content_faults(), request)
+            return content_response(blob, self._state.faults.on_content(), request)
 
         return await self._gates.perform("download", request, effect)
 

@@ -14,7 +14,8 @@ import orjson
 from bulkrate.testing import answers
 from bulkrate.testing.answers import TokenCounter
 from bulkrate.testing.faults import Fate
-from bulkrate.testing.records import JobError, Limits, RowContext, Scan, Usage
+from bulkrate.testing.records import JobError, JsonLines, Limits, RowContext, Scan, Usage
+from bulkrate.testing.replies import reply_to
 
 CHAT: Final = "batchGenerateContent"
 EMBED: Final = "asyncBatchEmbedContent"
@@ -38,8 +39,10 @@ _SCHEMA_TYPES: Final = frozenset({"STRING", "NUMBER", "INTEGER", "BOOLEAN", "ARR
 _UNRUN: Final = {Fate.EXPIRED: 4, Fate.CANCELLED: 1}
 
 
-class GoogleCodec:
+class GoogleCodec(JsonLines):
     """Reads batch input lines and writes the lines of the one responses file."""
+
+    id_field = "key"
 
     def scan(
         self,
@@ -64,15 +67,8 @@ class GoogleCodec:
                 break
             seen.add(key)
             body = neutral(request)
-            scan.prompt_tokens += count_tokens(body)
-            scan.custom_ids.append(key)
-            scan.contents.append(answers.content_key(body))
-            cap = answers.output_cap(body)
-            scan.caps.append(-1 if cap is None else cap)
-            scan.structured.append(answers.is_structured(body))
-            if refusal(request, embedding=endpoint.endswith(EMBED)) is not None:
-                scan.refused.add(scan.rows)
-            scan.rows += 1
+            refused = refusal(request, embedding=endpoint.endswith(EMBED)) is not None
+            scan.add(key, body, count_tokens, refused=refused)
         if not scan.rows and not scan.errors:
             scan.errors.append(JobError("3", "The input file is empty."))
         if scan.rows > limits.max_requests:
@@ -96,14 +92,6 @@ class GoogleCodec:
             said = {"response": {} if fate is Fate.EMPTY_BODY else response}
         written = {"key": given["key"], **said}
         return orjson.dumps(written, option=orjson.OPT_APPEND_NEWLINE), usage
-
-    def custom_id(self, line: bytes) -> str:
-        """The id of a request line."""
-        return str(orjson.loads(line)["key"])
-
-    def renamed(self, line: bytes, custom_id: str) -> bytes:
-        """The request line with another id."""
-        return orjson.dumps(orjson.loads(line) | {"key": custom_id})
 
 
 def neutral(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -133,19 +121,13 @@ def respond(request: Mapping[str, Any], fate: Fate, context: RowContext) -> tupl
         size = wanted if isinstance(wanted, int) and wanted > 0 else _DIMENSIONS
         values = answers.vector(body["input"], size)
         return {"embedding": {"values": values}, "tokenCount": str(prompt)}, Usage(prompt, 0, 0)
-    answer = context.answer(body)
-    text, finish = answer.text, answer.finish_reason.upper()
-    cap = answers.output_cap(body)
-    if fate is Fate.BAD_JSON:
-        text = answers.broken(text)
-    output = answers.text_tokens(text) if answer.output_tokens is None else answer.output_tokens
-    output = output if cap is None else min(output, cap)
-    parts: list[dict[str, Any]] = [{"text": "thinking aloud", "thought": True}, {"text": text}]
-    thoughts = output // 4
-    if fate is Fate.TRUNCATED and cap is not None:
+    reply = reply_to(body, fate, context)
+    usage, finish = reply.usage, reply.finish.upper()
+    parts: list[dict[str, Any]] = [{"text": "thinking aloud", "thought": True}, {"text": reply.text}]
+    thoughts = usage.output_tokens // 4
+    if reply.cut:
         # The trap: the thoughts have used up the cap, and nothing is said (seen live, 2026-08).
-        parts, finish, output, thoughts = [], "MAX_TOKENS", cap, cap
-    cached = answers.cached_tokens(prompt) if answer.cached_tokens is None else answer.cached_tokens
+        parts, finish, thoughts = [], "MAX_TOKENS", usage.output_tokens
     response: dict[str, Any] = {
         "candidates": [{"content": {"parts": parts, "role": "model"}, "finishReason": finish, "index": 0}],
         "modelVersion": "misbehaving",
@@ -154,12 +136,12 @@ def respond(request: Mapping[str, Any], fate: Fate, context: RowContext) -> tupl
     if context.show_usage:
         response["usageMetadata"] = {
             "promptTokenCount": prompt,
-            **({"cachedContentTokenCount": cached} if cached else {}),
-            "candidatesTokenCount": output - thoughts,
+            **({"cachedContentTokenCount": usage.cached_tokens} if usage.cached_tokens else {}),
+            "candidatesTokenCount": usage.output_tokens - thoughts,
             "thoughtsTokenCount": thoughts,
-            "totalTokenCount": prompt + output,
+            "totalTokenCount": prompt + usage.output_tokens,
         }
-    return response, Usage(prompt, cached, output)
+    return response, usage
 
 
 def refusal(request: Mapping[str, Any], *, embedding: bool) -> str | None:

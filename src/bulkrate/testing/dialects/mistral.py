@@ -11,12 +11,10 @@ from datetime import datetime
 from typing import Any, Final
 
 import orjson
-from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from bulkrate.testing.blob import Blob
 from bulkrate.testing.dialects.mistral_lines import (
     ANSWERED_ENDPOINTS,
     MistralCodec,
@@ -30,6 +28,7 @@ from bulkrate.testing.gates import Gates
 from bulkrate.testing.provider_state import ProviderState
 from bulkrate.testing.records import Batch, Limits, Reason, Refused
 from bulkrate.testing.sending import content_response
+from bulkrate.testing.uploads import read_upload
 
 LIMITS: Final = Limits(max_requests=1_000_000, max_file_bytes=512_000_000)
 """As many requests as may be pending in a workspace; the size of a file is another client's figure."""
@@ -52,6 +51,10 @@ class MistralDialect:
 
     prefix = ""
     limits = LIMITS
+
+    def env(self, base_url: str, api_key: str) -> dict[str, str]:
+        """The environment that leads a client here."""
+        return {"MISTRAL_BASE_URL": base_url, "MISTRAL_API_KEY": api_key}
 
     def codec(self) -> MistralCodec:
         """The reader of request lines and writer of result lines."""
@@ -109,23 +112,16 @@ class _Api:
     async def upload(self, request: Request) -> Response:
         if await self._gates.cut_midway("upload", request):
             return Response(status_code=503)  # nobody reads it
-        form = await request.form()
-        upload, purpose = form.get("file"), form.get("purpose")
-        blob = Blob()
-        if isinstance(upload, UploadFile):
-            while chunk := await upload.read(1 << 20):
-                blob.append(chunk)
-        name = upload.filename or "" if isinstance(upload, UploadFile) else ""
-        await form.close()
+        upload = await read_upload(request)
 
         def effect() -> Response:
-            if not isinstance(upload, UploadFile):
+            if upload.blob is None:
                 raise Refused(Reason.INVALID, "Field required", param="file")
-            if purpose != "batch":
+            if upload.text("purpose") != "batch":
                 raise Refused(Reason.INVALID, "Only batches are spoken here.", param="purpose")
-            if blob.size_bytes > self._state.limits.max_file_bytes:
+            if upload.blob.size_bytes > self._state.limits.max_file_bytes:
                 raise Refused(Reason.INVALID, "The file is too large.", param="file")
-            return as_json(file_object(self._state.add_file(blob, name=name, purpose="batch")))
+            return as_json(file_object(self._state.add_file(upload.blob, name=upload.name, purpose="batch")))
 
         return await self._gates.perform("upload", request, effect)
 
@@ -142,7 +138,7 @@ class _Api:
     async def download(self, request: Request) -> Response:
         def effect() -> Response:
             blob = self._state.download(request.path_params["id"]).blob
-            response = content_response(blob, self._state.content_faults(), request)
+            response = content_response(blob, self._state.faults.on_content(), request)
             response.headers["content-type"] = "application/octet-stream"
             return response
 

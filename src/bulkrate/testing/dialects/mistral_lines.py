@@ -14,7 +14,8 @@ import orjson
 from bulkrate.testing import answers
 from bulkrate.testing.answers import TokenCounter
 from bulkrate.testing.faults import Fate
-from bulkrate.testing.records import JobError, Limits, RowContext, Scan, Usage
+from bulkrate.testing.records import JobError, JsonLines, Limits, RowContext, Scan, Usage
+from bulkrate.testing.replies import reply_to
 
 CHAT: Final = "/v1/chat/completions"
 EMBED: Final = "/v1/embeddings"
@@ -36,7 +37,7 @@ _FIELDS: Final = {
 _ROLES: Final = frozenset({"system", "user", "assistant", "tool"})
 
 
-class MistralCodec:
+class MistralCodec(JsonLines):
     """Reads batch input lines and writes output and error lines."""
 
     def scan(
@@ -62,15 +63,8 @@ class MistralCodec:
                 break
             seen.add(custom_id)
             asked = neutral(body)
-            scan.prompt_tokens += count_tokens(asked)
-            scan.custom_ids.append(custom_id)
-            scan.contents.append(answers.content_key(asked))
-            cap = answers.output_cap(asked)
-            scan.caps.append(-1 if cap is None else cap)
-            scan.structured.append(answers.is_structured(asked))
-            if refusal(body, endpoint) is not None:
-                scan.refused.add(scan.rows)
-            scan.rows += 1
+            refused = refusal(body, endpoint) is not None
+            scan.add(custom_id, asked, count_tokens, refused=refused)
         if not scan.rows and not scan.errors:
             scan.errors.append(JobError("", "The input file is empty."))
         if scan.rows > limits.max_requests:
@@ -101,14 +95,6 @@ class MistralCodec:
         }
         return orjson.dumps(written, option=orjson.OPT_APPEND_NEWLINE), usage
 
-    def custom_id(self, line: bytes) -> str:
-        """The id of a request line."""
-        return str(orjson.loads(line)["custom_id"])
-
-    def renamed(self, line: bytes, custom_id: str) -> bytes:
-        """The request line with another id."""
-        return orjson.dumps(orjson.loads(line) | {"custom_id": custom_id})
-
 
 def neutral(body: Mapping[str, Any]) -> dict[str, Any]:
     """What is asked, without the model, which a single answer's body has and a line's has not."""
@@ -129,32 +115,23 @@ def respond(body: Mapping[str, Any], fate: Fate, context: RowContext) -> tuple[d
         ]
         counts = {"prompt_tokens": prompt, "completion_tokens": 0, "total_tokens": prompt}
         return {**common, "object": "list", "data": data, "usage": counts}, Usage(prompt, 0, 0)
-    answer = context.answer(asked)
-    text, finish = answer.text, answer.finish_reason
-    cap = answers.output_cap(asked)
-    if fate is Fate.BAD_JSON:
-        text = answers.broken(text)
-    output = answers.text_tokens(text) if answer.output_tokens is None else answer.output_tokens
-    if fate is Fate.TRUNCATED and cap is not None:
-        text, finish, output = text[: max(1, len(text) // 2)], "length", cap
-    elif cap is not None:
-        output = min(output, cap)
-    cached = answers.cached_tokens(prompt) if answer.cached_tokens is None else answer.cached_tokens
-    message = {"role": "assistant", "content": text, "tool_calls": None, "prefix": False}
+    reply = reply_to(asked, fate, context)
+    output = reply.usage.output_tokens
+    message = {"role": "assistant", "content": reply.text, "tool_calls": None, "prefix": False}
     response: dict[str, Any] = {
         **common,
         "object": "chat.completion",
-        "choices": [{"index": 0, "message": message, "finish_reason": finish}],
+        "choices": [{"index": 0, "message": message, "finish_reason": reply.finish}],
         "usage": {
             "prompt_tokens": prompt,
             "completion_tokens": output,
             "total_tokens": prompt + output,
-            "prompt_tokens_details": {"cached_tokens": cached},
+            "prompt_tokens_details": {"cached_tokens": reply.usage.cached_tokens},
         },
     }
     if not context.show_usage:
         del response["usage"]
-    return response, Usage(prompt, cached, output)
+    return response, reply.usage
 
 
 def refusal(body: Mapping[str, Any], endpoint: str) -> str | None:

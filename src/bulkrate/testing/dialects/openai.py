@@ -10,12 +10,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
-from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from bulkrate.testing.blob import Blob
 from bulkrate.testing.dialects.openai_lines import ANSWERED_ENDPOINTS, OpenAICodec
 from bulkrate.testing.dialects.openai_objects import (
     as_json,
@@ -33,6 +31,7 @@ from bulkrate.testing.gates import Gates
 from bulkrate.testing.provider_state import ProviderState
 from bulkrate.testing.records import Batch, Limits, Reason, Refused
 from bulkrate.testing.sending import content_response
+from bulkrate.testing.uploads import read_upload
 
 LIMITS: Final = Limits(max_requests=50_000, max_file_bytes=200_000_000, max_embedding_inputs=50_000)
 """Per input file, as published 2026-11; the size counts decimal megabytes (observed by a client, 2025)."""
@@ -49,38 +48,6 @@ _STATUS: Final[Mapping[Reason, int]] = {
     Reason.TOLD: 500,
 }
 _FILE_LIFE_S: Final = 30 * 86_400
-
-
-class OpenAIDialect:
-    """The dialect object: see ``bulkrate.testing.dialects``."""
-
-    prefix = "/v1"
-    limits = LIMITS
-
-    def codec(self) -> OpenAICodec:
-        """The reader of request lines and writer of result lines."""
-        return OpenAICodec()
-
-    def event(self, batch: Batch) -> dict[str, Any]:
-        """``batch.completed`` and its like."""
-        return event_object(batch)
-
-    def routes(self, state: ProviderState, gates: Gates, api_key: str) -> Sequence[BaseRoute]:
-        """``/v1/files``, ``/v1/batches`` and ``/v1/models``."""
-        api = OpenAIApi(state, gates, api_key)
-        table: tuple[tuple[str, str, Handler], ...] = (
-            ("POST", "/v1/files", api.upload),
-            ("GET", "/v1/files", api.list_files),
-            ("GET", "/v1/files/{id}", api.file),
-            ("GET", "/v1/files/{id}/content", api.download),
-            ("DELETE", "/v1/files/{id}", api.delete_file),
-            ("POST", "/v1/batches", api.create),
-            ("GET", "/v1/batches", api.list_batches),
-            ("GET", "/v1/batches/{id}", api.status),
-            ("POST", "/v1/batches/{id}/cancel", api.cancel),
-            ("GET", "/v1/models", api.models),
-        )
-        return [Route(path, api.guarded(handler), methods=[method]) for method, path, handler in table]
 
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -120,27 +87,21 @@ class OpenAIApi:
     async def upload(self, request: Request) -> Response:
         if await self._gates.cut_midway("upload", request):
             return Response(status_code=503)  # nobody reads it
-        form = await request.form()
-        upload, purpose = form.get("file"), form.get("purpose")
-        blob = Blob()
-        if isinstance(upload, UploadFile):
-            while chunk := await upload.read(1 << 20):
-                blob.append(chunk)
-        name = upload.filename or "" if isinstance(upload, UploadFile) else ""
-        expiry = {key: form.get(f"expires_after[{key}]") for key in ("anchor", "seconds")}
-        await form.close()
+        upload = await read_upload(request)
+        purpose = upload.text("purpose")
+        expiry = {key: upload.text(f"expires_after[{key}]") for key in ("anchor", "seconds")}
 
         def effect() -> Response:
-            if not isinstance(upload, UploadFile):
+            if upload.blob is None:
                 raise missing("file")
-            if not isinstance(purpose, str):
+            if purpose is None:
                 raise missing("purpose")
-            if blob.size_bytes > self._state.limits.max_file_bytes:
+            if upload.blob.size_bytes > self._state.limits.max_file_bytes:
                 raise Refused(Reason.INVALID, "File is too large.")
-            if purpose == self.purpose and not name.endswith(".jsonl"):
+            if purpose == self.purpose and not upload.name.endswith(".jsonl"):
                 message = "Invalid file format for Batch API. Must be .jsonl"
                 raise Refused(Reason.INVALID, message)
-            stored = self._state.add_file(blob, name=name, purpose=purpose)
+            stored = self._state.add_file(upload.blob, name=upload.name, purpose=purpose)
             life_s = (
                 expiry_seconds(expiry)
                 if expiry["seconds"]
@@ -170,7 +131,7 @@ class OpenAIApi:
     async def download(self, request: Request) -> Response:
         def effect() -> Response:
             blob = self._state.download(request.path_params["id"]).blob
-            return content_response(blob, self._state.content_faults(), request)
+            return content_response(blob, self._state.faults.on_content(), request)
 
         return await self._gates.perform("download", request, effect)
 
@@ -267,6 +228,54 @@ class OpenAIApi:
         if stored.purpose != self.purpose:
             message = f"Invalid file purpose '{stored.purpose}': must be '{self.purpose}'."
             raise Refused(Reason.INVALID, message, param="input_file_id")
+
+
+class OpenAIShapedDialect:
+    """A dialect of a server that resembles OpenAI's: see ``bulkrate.testing.dialects``."""
+
+    prefix = "/v1"
+    limits = LIMITS
+    roots: Sequence[str] = ("/v1",)
+    uploads_to = "/files"
+    api: type[OpenAIApi] = OpenAIApi
+    variables: str = "OPENAI"
+
+    def env(self, base_url: str, api_key: str) -> dict[str, str]:
+        """The environment that leads a client here."""
+        return {f"{self.variables}_BASE_URL": base_url, f"{self.variables}_API_KEY": api_key}
+
+    def codec(self) -> OpenAICodec:
+        """The reader of request lines and writer of result lines."""
+        return OpenAICodec()
+
+    def routes(self, state: ProviderState, gates: Gates, api_key: str) -> Sequence[BaseRoute]:
+        """Files, batches and models, below every root."""
+        api = self.api(state, gates, api_key)
+        table: tuple[tuple[str, str, Handler], ...] = (
+            ("POST", self.uploads_to, api.upload),
+            ("GET", "/files", api.list_files),
+            ("GET", "/files/{id}", api.file),
+            ("GET", "/files/{id}/content", api.download),
+            ("DELETE", "/files/{id}", api.delete_file),
+            ("POST", "/batches", api.create),
+            ("GET", "/batches", api.list_batches),
+            ("GET", "/batches/{id}", api.status),
+            ("POST", "/batches/{id}/cancel", api.cancel),
+            ("GET", "/models", api.models),
+        )
+        return [
+            Route(f"{root}{path}", api.guarded(handler), methods=[method])
+            for root in self.roots
+            for method, path, handler in table
+        ]
+
+
+class OpenAIDialect(OpenAIShapedDialect):
+    """OpenAI's own, which sends webhooks."""
+
+    def event(self, batch: Batch) -> dict[str, Any]:
+        """``batch.completed`` and its like."""
+        return event_object(batch)
 
 
 dialect = OpenAIDialect()

@@ -15,7 +15,8 @@ import orjson
 from bulkrate.testing import answers
 from bulkrate.testing.answers import TokenCounter
 from bulkrate.testing.faults import Fate
-from bulkrate.testing.records import JobError, Limits, RowContext, Scan, Usage
+from bulkrate.testing.records import JobError, JsonLines, Limits, RowContext, Scan, Usage
+from bulkrate.testing.replies import reply_to
 
 CHAT: Final = "/v1/chat/completions"
 EMBEDDINGS: Final = "/v1/embeddings"
@@ -34,7 +35,7 @@ _UNRUN: Final[Mapping[Fate, tuple[str, str]]] = {
 }
 
 
-class OpenAICodec:
+class OpenAICodec(JsonLines):
     """Reads batch input lines and writes batch output and error lines.
 
     ``bare``: lines are read without ``method`` and ``url``, as those of servers that only resemble OpenAI's.
@@ -72,15 +73,8 @@ class OpenAICodec:
                 continue
             seen.add(custom_id)
             self._check_model(scan, body["model"], number, models)
-            scan.prompt_tokens += count_tokens(body)
-            scan.custom_ids.append(custom_id)
-            scan.contents.append(answers.content_key(body))
-            cap = answers.output_cap(body)
-            scan.caps.append(-1 if cap is None else cap)
-            scan.structured.append(answers.is_structured(body))
-            if _refusal(body, endpoint) is not None:
-                scan.refused.add(scan.rows)
-            scan.rows += 1
+            refused = _refusal(body, endpoint) is not None
+            scan.add(custom_id, body, count_tokens, refused=refused)
             inputs += _input_count(body) if _embeds(endpoint) else 0
         if number == 0:
             scan.errors.append(JobError("empty_file", "The input file is empty."))
@@ -118,14 +112,6 @@ class OpenAICodec:
             "error": error,
         }
         return orjson.dumps(written, option=orjson.OPT_APPEND_NEWLINE), usage
-
-    def custom_id(self, line: bytes) -> str:
-        """The id of a request line."""
-        return str(orjson.loads(line)["custom_id"])
-
-    def renamed(self, line: bytes, custom_id: str) -> bytes:
-        """The request line with another id."""
-        return orjson.dumps(orjson.loads(line) | {"custom_id": custom_id})
 
     @staticmethod
     def _check_model(scan: Scan, model: str, number: int, models: Sequence[str] | None) -> None:
@@ -216,21 +202,10 @@ def _response(status: int, context: RowContext, body: Mapping[str, Any] | str) -
 
 
 def _chat(body: Mapping[str, Any], fate: Fate, context: RowContext) -> tuple[dict[str, Any], Usage]:
-    answer = context.answer(body)
-    text, finish = answer.text, answer.finish_reason
-    cap = answers.output_cap(body)
-    if fate is Fate.BAD_JSON:
-        text = answers.broken(text)
-    output = answers.text_tokens(text) if answer.output_tokens is None else answer.output_tokens
-    if fate is Fate.TRUNCATED and cap is not None:
-        text, finish, output = text[: max(1, len(text) // 2)], "length", cap
-    elif cap is not None:
-        output = min(output, cap)
-    prompt = context.count_tokens(body)
-    cached = answers.cached_tokens(prompt) if answer.cached_tokens is None else answer.cached_tokens
-    usage = Usage(prompt, cached, output)
-    message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None, "annotations": []}
-    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
+    reply = reply_to(body, fate, context)
+    prompt, output = reply.usage.input_tokens, reply.usage.output_tokens
+    message: dict[str, Any] = {"role": "assistant", "content": reply.text, "refusal": None, "annotations": []}
+    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": reply.finish}
     return {
         "id": f"chatcmpl-{context.request_id[4:]}",
         "object": "chat.completion",
@@ -241,7 +216,7 @@ def _chat(body: Mapping[str, Any], fate: Fate, context: RowContext) -> tuple[dic
             "prompt_tokens": prompt,
             "completion_tokens": output,
             "total_tokens": prompt + output,
-            "prompt_tokens_details": {"cached_tokens": cached, "audio_tokens": 0},
+            "prompt_tokens_details": {"cached_tokens": reply.usage.cached_tokens, "audio_tokens": 0},
             "completion_tokens_details": {
                 "reasoning_tokens": 0,
                 "audio_tokens": 0,
@@ -251,7 +226,7 @@ def _chat(body: Mapping[str, Any], fate: Fate, context: RowContext) -> tuple[dic
         },
         "service_tier": "default",
         "system_fingerprint": None,
-    }, usage
+    }, reply.usage
 
 
 def _embeddings(body: Mapping[str, Any], fate: Fate, context: RowContext) -> tuple[dict[str, Any], Usage]:

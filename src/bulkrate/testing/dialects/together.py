@@ -15,14 +15,11 @@ from typing import Any, Final
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
 
-from bulkrate.testing.dialects.openai import Handler, OpenAIApi
+from bulkrate.testing.dialects.openai import OpenAIApi, OpenAIShapedDialect
 from bulkrate.testing.dialects.openai_lines import OpenAICodec
 from bulkrate.testing.dialects.openai_objects import as_json, file_object
 from bulkrate.testing.faults import Fate
-from bulkrate.testing.gates import Gates
-from bulkrate.testing.provider_state import ProviderState
 from bulkrate.testing.records import Batch, Limits, Phase, RowContext, Usage
 
 LIMITS: Final = Limits(max_requests=50_000, max_file_bytes=100_000_000)
@@ -41,34 +38,6 @@ class TogetherCodec(OpenAICodec):
         said = {"message": error["message"], "code": error["code"] or "invalid_model"}
         bare = {"custom_id": entry["custom_id"], "error": said}
         return orjson.dumps(bare, option=orjson.OPT_APPEND_NEWLINE), usage
-
-
-class TogetherDialect:
-    """The dialect object: see ``bulkrate.testing.dialects``."""
-
-    prefix = "/v1"
-    limits = LIMITS
-
-    def codec(self) -> TogetherCodec:
-        """The reader of request lines and writer of result lines."""
-        return TogetherCodec(bare=True)
-
-    def routes(self, state: ProviderState, gates: Gates, api_key: str) -> Sequence[BaseRoute]:
-        """``/v1/files`` and ``/v1/batches``."""
-        api = _TogetherApi(state, gates, api_key)
-        table: tuple[tuple[str, str, Handler], ...] = (
-            ("POST", "/v1/files/upload", api.upload),
-            ("GET", "/v1/files", api.list_files),
-            ("GET", "/v1/files/{id}", api.file),
-            ("GET", "/v1/files/{id}/content", api.download),
-            ("DELETE", "/v1/files/{id}", api.delete_file),
-            ("POST", "/v1/batches", api.create),
-            ("GET", "/v1/batches", api.list_batches),
-            ("GET", "/v1/batches/{id}", api.status),
-            ("POST", "/v1/batches/{id}/cancel", api.cancel),
-            ("GET", "/v1/models", api.models),
-        )
-        return [Route(path, api.guarded(handler), methods=[method]) for method, path, handler in table]
 
 
 class _TogetherApi(OpenAIApi):
@@ -109,6 +78,19 @@ class _TogetherApi(OpenAIApi):
 
 def _text(stamp: int) -> str:
     return datetime.fromtimestamp(stamp, UTC).isoformat().replace("+00:00", "Z")
+
+
+class TogetherDialect(OpenAIShapedDialect):
+    """The dialect object."""
+
+    limits = LIMITS
+    uploads_to = "/files/upload"
+    api = _TogetherApi
+    variables = "TOGETHER"
+
+    def codec(self) -> TogetherCodec:
+        """The reader of request lines and writer of result lines."""
+        return TogetherCodec(bare=True)
 
 
 dialect = TogetherDialect()

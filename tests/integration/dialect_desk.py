@@ -1,9 +1,9 @@
-"""A desk over Bedrock's counterpart: a folder with a source, jobs, and runs in virtual time."""
+"""A desk over one dialect's counterpart: a folder with a source, jobs, and runs in virtual time."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,47 +16,47 @@ from bulkrate.pipeline.report import report
 from bulkrate.pipeline.workspace import Workspace
 from bulkrate.testing import FakeClock, MisbehavingProvider
 
-NOVA = "bedrock/us.amazon.nova-lite-v1:0"
-CLAUDE = "bedrock/us.anthropic.claude-haiku-4-5-20251001-v1:0"
-LLAMA = "bedrock/us.meta.llama3-3-70b-instruct-v1:0"
-ROWS = 120
-UPPER = [f"TICKET {number}" for number in range(ROWS)]
+PNG = "data:image/png;base64,iVBORw=="
+BRIEF = {"create_timeout_s": "5", "listing_lag_s": "0"}
 
 
 def upper(body: Any) -> str:
+    """A model that gives the last turn in capitals."""
     return str(body["messages"][-1]["content"]).upper()
 
 
+def shouted(rows: int) -> list[str]:
+    """What `upper` answers to the rows of a desk."""
+    return [f"TICKET {number}" for number in range(rows)]
+
+
 class Desk:
-    """A folder with a source, and workspaces over it against one provider."""
+    """A folder with a source of `rows` tickets, and workspaces over it against one provider."""
 
     def __init__(
-        self, folder: Path, provider: MisbehavingProvider, clock: FakeClock, env: dict[str, str] | None = None
+        self,
+        folder: Path,
+        provider: MisbehavingProvider,
+        clock: FakeClock,
+        *,
+        model: str,
+        rows: int,
+        env: Mapping[str, str] | None = None,
+        limits: Mapping[str, str] | None = None,
     ) -> None:
-        self.folder, self.provider, self.clock = folder, provider, clock
-        self.env = {
-            "AWS_ENDPOINT_URL": provider.base_url,
-            "AWS_ACCESS_KEY_ID": provider.api_key,
-            "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY",
-            "AWS_REGION": "us-east-1",
-            "BULKRATE_BEDROCK_S3": "s3://a-bucket/batches",
-            "BULKRATE_BEDROCK_ROLE_ARN": "arn:aws:iam::123456789012:role/batches",
-            "BULKRATE_LIMITS__CREATE_TIMEOUT_S": "5",
-            "BULKRATE_LIMITS__LISTING_LAG_S": "0",
-            **(env or {}),
-        }
+        self.folder, self.provider, self.clock, self._model = folder, provider, clock, model
+        kept = {f"BULKRATE_LIMITS__{n.upper()}": value for n, value in {**BRIEF, **(limits or {})}.items()}
+        self.env = {**provider.env, **kept, **(env or {})}
+        lines = [
+            {"id": f"T-{n}", "body": f"ticket {n}", "image": PNG, "url": f"data:text/plain,{n}"}
+            for n in range(rows)
+        ]
+        (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
 
-    def write(self, rows: int = ROWS) -> None:
-        png = "data:image/png;base64,iVBORw=="
-        lines = [json.dumps({"id": f"T-{n}", "body": f"ticket {n}", "image": png}) for n in range(rows)]
-        (self.folder / "rows.jsonl").write_text("\n".join(lines), encoding="utf-8")
-
-    def job(
-        self, model: str = NOVA, lane: Any = "batch", keep_remote: Any = "results", **request: Any
-    ) -> Any:
-        asked = {"model": model, "max_output_tokens": 100, **request}
+    def job(self, lane: Any = "batch", keep_remote: Any = "results", **request: Any) -> Any:
+        asked = {"model": self._model, "max_output_tokens": 100, **request}
         if "messages" not in asked:
-            asked["prompt"] = "{{ body }}"
+            asked.setdefault("prompt", "{{ body }}")
         document = {
             "name": "desk",
             "source": {"path": "rows.jsonl", "key": "id"},
@@ -69,6 +69,7 @@ class Desk:
 
     @contextmanager
     def begun(self, job: Any = None) -> Iterator[tuple[Workspace, str]]:
+        """A workspace and its approved run."""
         space = Workspace(Home.find(self.folder, env={}), clock=self.clock, env=self.env)
         try:
             run = space.approve(space.prepare(job or self.job()), decide=lambda quote: True)
@@ -86,4 +87,5 @@ class Desk:
         return [json.loads(line)["output"] for line in lines]
 
     def sizes(self) -> list[int]:
+        """How many rows each batch has."""
         return [batch["rows"] for batch in self.provider.snapshot()["batches"]]

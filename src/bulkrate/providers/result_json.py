@@ -1,0 +1,87 @@
+"""Reading result lines of any dialect: values of whatever type, as what they should be. Never raises.
+
+A line was paid for. What the fast decoders will not take (a number too large, damaged UTF-8, NaN, half of a
+surrogate pair) goes through `read`, which keeps everything that can be kept.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any
+
+import orjson
+
+from bulkrate.core.outcome import ErrorClass, Outcome
+
+# What no answer can have used: a count beyond is an error of its writer. Sums must fit into 64 bits.
+MOST_TOKENS = 10**12
+_BOM = b"\xef\xbb\xbf"
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def read(line: bytes) -> Any:
+    """The JSON value of a line by Python's own reader; None for what is no JSON.
+
+    Bytes that are no UTF-8 and half characters become U+FFFD, NaN and the infinities null, whole numbers of
+    more than 18 digits floats: the value can be written as JSON again.
+    """
+    text = line.removeprefix(_BOM).decode("utf-8", "replace")
+    try:
+        value = json.loads(text, parse_int=_integer, parse_float=_finite, parse_constant=lambda _: None)
+        return json.loads(_SURROGATE.sub("\ufffd", json.dumps(value, ensure_ascii=False)))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _integer(digits: str) -> int | float | None:
+    return int(digits) if len(digits) <= 18 else _finite(digits)
+
+
+def _finite(digits: str) -> float | None:
+    number = float(digits)
+    return number if math.isfinite(number) else None
+
+
+def trusted(outcome: Outcome, line: bytes) -> Outcome:
+    """The outcome of a line; an answer whose bytes the way has damaged is none, and its cost is kept."""
+    if not outcome.succeeded or _is_utf8(line):
+        return outcome
+    return Outcome(
+        ErrorClass.TRANSIENT,
+        "the result line is not valid UTF-8",
+        outcome.text,
+        outcome.finish_reason,
+        outcome.model,
+        outcome.usage,
+    )
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def tokens(value: Any) -> int:
+    """The value if it is a number of tokens that can be, else 0."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return int(value) if number and 0 <= value <= MOST_TOKENS and value == int(value) else 0
+
+
+def to_json(value: Any) -> str:
+    """JSON text of a value that was read from JSON."""
+    try:
+        return orjson.dumps(value).decode()
+    except orjson.JSONEncodeError:  # a whole number of more than 64 bits
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def function_call(call_id: Any, name: Any, arguments: Any) -> dict[str, Any]:
+    """A call of a function in the shape that answers with calls have in every dialect."""
+    function = {"name": name, "arguments": to_json(arguments or {})}
+    named = {"id": call_id} if call_id else {}
+    return {**named, "type": "function", "function": function}
