@@ -106,6 +106,16 @@ def test_an_answer_that_never_came_is_asked_again_and_said(tmp_path: Path, live:
     assert result["possibly_billed"] == 1
 
 
+def test_answers_outlive_a_lost_ledger_and_never_join_other_rows(tmp_path: Path, live: LiveProvider) -> None:
+    write(tmp_path)
+    for requests, asked in ((15, ROWS), (15, ROWS), (10, 2 * ROWS)):  # packed alike, then otherwise
+        run(workspace(tmp_path, live.base_url, requests=str(requests)), job(tmp_path, lane="live"))
+        assert [line["output"] for line in answers(tmp_path)] == [f"TICKET {n}" for n in range(ROWS)]
+        assert live.answered.total() == asked
+        for path in (tmp_path / ".bulkrate").glob("ledger.sqlite*"):
+            path.unlink()
+
+
 def test_a_broken_job_stops_at_its_canary(tmp_path: Path, misbehaving_provider: Any) -> None:
     provider = misbehaving_provider("bad_rows=6")
     write(tmp_path, 200)

@@ -7,7 +7,7 @@
       duplicates.parquet          rows rejected because their key came before
       shards/00000.rows           row numbers of a shard's requests, in order (u64, little-endian)
       raw/00000.output.jsonl.zst  result files as they came
-      answers/00000/              answer logs of a shard whose requests are sent one by one
+      answers/00000-<digest>/     answer logs of a shard whose requests are sent one by one
       outcomes/00000.parquet      decoded outcomes of a shard, sorted by row
       outcomes/reused.parquet     outcomes taken over from earlier runs of the job
 
@@ -79,8 +79,10 @@ class RunFolder:
     def raw_path(self, shard: int, kind: str) -> Path:
         return self.root / "raw" / f"{shard:05d}.{kind}.jsonl.zst"
 
-    def answers_dir(self, shard: int) -> Path:
-        return self.root / "answers" / f"{shard:05d}"
+    def answers_dir(self, shard: int, digest: str) -> Path:
+        # The logs outlive a lost ledger. Packed by other limits, a shard of this number holds other requests
+        # since, and none of them may get an answer by its number alone.
+        return self.root / "answers" / f"{shard:05d}-{digest}"
 
     def outcomes_path(self, shard: int) -> Path:
         return self.root / "outcomes" / f"{shard:05d}.parquet"

@@ -55,7 +55,7 @@ async def send(context: RunContext, shard: ShardRecord, *, cancelling: bool) -> 
         with context.transaction("send_intended") as tx:
             at = context.clock.now()
             tx.move_shard(shard.run, shard.number, ShardEvent.SEND_INTENDED, at, submitted_at=at)
-    folder = context.folder.answers_dir(shard.number)
+    folder = context.folder.answers_dir(shard.number, shard.digest)
     with AnswerLog(folder / "answers") as answers, AnswerLog(folder / "intents") as intents:
         left = [number for number in range(shard.requests) if custom_id(shard, number) not in answers]
         if left and not cancelling:
@@ -158,7 +158,7 @@ async def _answer(context: RunContext, sending: Sending, request: int, body: byt
 
 def land_answers(context: RunContext, shard: ShardRecord) -> None:
     """Turn the shard's answer log into its raw file: from here on the lanes are one."""
-    log = context.folder.answers_dir(shard.number) / "answers"
+    log = context.folder.answers_dir(shard.number, shard.digest) / "answers"
     with (
         AnswerLog(log) as answers,
         whole_file(context.folder.raw_path(shard.number, "output")) as part,
