@@ -14,6 +14,7 @@ import openai
 import pytest
 
 from bulkrate.core.run_states import RunState
+from bulkrate.datasets.sink import SinkError
 from bulkrate.errors import Refused, RowsRejected
 from bulkrate.jobs.load import load_job_mapping, openai_batch_job
 from bulkrate.ledger.home import Home
@@ -390,6 +391,28 @@ def test_what_stays_with_the_provider(
     desk.run(desk.job(keep_remote=keep))
     client = openai.OpenAI(base_url=provider.base_url, api_key=provider.api_key, max_retries=0)
     assert len(list(client.files.list())) == left
+
+
+def test_answers_never_replace_the_source(desk: Desk) -> None:
+    desk.write(ROWS)
+    source = (desk.folder / "rows.csv").read_bytes()
+    (desk.folder / "link.csv").symlink_to("rows.csv")
+    for path in ("rows.csv", "link.csv"):
+        with pytest.raises(SinkError, match="file of the source"):
+            desk.run(desk.job(sink={"path": path}))
+    run = desk.run()["run"]
+    with pytest.raises(SinkError, match="file of the source"):
+        desk.workspace.deliver(run, desk.folder / "rows.csv")
+    assert (desk.folder / "rows.csv").read_bytes() == source
+
+
+def test_answers_that_a_pattern_takes_for_rows_are_not_sent(desk: Desk) -> None:
+    (desk.folder / "rows.jsonl").write_text('{"body": "one"}\n{"body": "two"}\n', encoding="utf-8")
+    job = desk.job(source={"path": "*.jsonl"})
+    desk.run(job)
+    with pytest.raises(SinkError, match="file of the source"):
+        desk.run(job)
+    assert desk.accepted() == 2
 
 
 def test_a_lost_sink_is_written_again_and_nothing_is_sent(desk: Desk) -> None:
