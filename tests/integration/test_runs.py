@@ -14,6 +14,7 @@ import openai
 import pytest
 
 from bulkrate.core.run_states import RunState
+from bulkrate.core.shard_states import ShardState
 from bulkrate.datasets.sink import SinkError
 from bulkrate.errors import Refused, RowsRejected
 from bulkrate.jobs.load import load_job_mapping, openai_batch_job
@@ -450,3 +451,23 @@ def test_result_files_that_are_gone_make_their_rows_missing(
     client.files.delete(client.batches.retrieve(batch.id).output_file_id or "")
     assert desk.run()["rows"]["succeeded"] == 30
     assert desk.accepted() == 60
+
+
+def test_a_result_file_is_not_given_up_because_nobody_could_be_asked_for_it(
+    tmp_path: Path, misbehaving_provider: Any
+) -> None:
+    provider = misbehaving_provider("download_429=7")
+    desk = Desk(tmp_path, provider)
+    desk.write(ROWS)
+    run = desk.workspace.approve(desk.workspace.prepare(desk.job()), decide=lambda quote: True)
+    changes = iter(range(100))
+
+    def change() -> None:
+        # Once when it has ended, then after every download that failed.
+        ended = desk.workspace.ledger.shard(run.id, 0).state is ShardState.ENDED
+        if ended and next(changes) == 7:
+            provider.set_faults("download_error=1,status=404")
+
+    anyio.run(lambda: desk.workspace.advance(run.id, poll_s=0.01, on_change=change))
+    assert next(changes) == 9
+    assert desk.accepted() == 30

@@ -52,8 +52,10 @@ async def land(context: RunContext, shard: ShardRecord) -> None:
             try:
                 await _download(context, shard, ResultFile(kind, file_id))
             except NotFoundError:
-                # A lagging replica, or results past their retention: their rows then count as missing.
-                if context.failures.get(shard.number, 0) < FILE_LAG_TRIES:
+                # A lagging replica, or results past their retention: their rows then count as missing. Only
+                # what was said of this very file counts: after an outage the first "not found" is no proof.
+                context.absences[file_id] += 1
+                if context.absences[file_id] <= FILE_LAG_TRIES:
                     raise
                 gone.append(file_id)
             signal("download.after")
