@@ -22,7 +22,8 @@ from starlette.routing import Mount, Route
 class LiveProvider:
     """Answers each prompt in capitals; counts answers by prompt."""
 
-    refuse_first: int = 0  # calls answered 429 with Retry-After 0
+    refuse_first: int = 0  # calls answered 429
+    retry_after_s: int = 0
     hang_first: int = 0  # calls that take effect and are never answered
     bad: str = "never"  # prompts with this in them get a 400
     batch: Any = None  # an ASGI application for every other path
@@ -43,7 +44,7 @@ class LiveProvider:
                 self.refuse_first -= 1
                 self.refused += 1
                 error = {"message": "slow down", "type": "requests", "code": "rate_limit_exceeded"}
-                return JSONResponse({"error": error}, 429, {"retry-after": "0"})
+                return JSONResponse({"error": error}, 429, {"retry-after": str(self.retry_after_s)})
             if self.bad in prompt:
                 return JSONResponse({"error": {"message": "no such thing", "code": "invalid_value"}}, 400)
             self.answered[prompt] += 1

@@ -106,6 +106,38 @@ def test_an_answer_that_never_came_is_asked_again_and_said(tmp_path: Path, live:
     assert result["possibly_billed"] == 1
 
 
+def test_a_cancel_ends_the_sending_and_keeps_what_was_answered(tmp_path: Path, live: LiveProvider) -> None:
+    write(tmp_path, 400)
+    space, other = workspace(tmp_path, live.base_url), workspace(tmp_path, live.base_url)
+    begun = space.approve(space.prepare(job(tmp_path, lane="live")), decide=lambda quote: True)
+
+    def change() -> None:
+        if live.answered.total() > 20:
+            other.cancel(begun.id)
+
+    ended = anyio.run(lambda: space.advance(begun.id, on_change=change))
+    result = report(space.ledger, ended)
+    assert result["rows"]["succeeded"] == live.answered.total() < 100
+    assert result["failures"] == {"cancelled": 400 - live.answered.total()}
+    assert result["possibly_billed"] == 0
+
+
+def test_a_pause_longer_than_the_lease_keeps_the_lease(tmp_path: Path, live: LiveProvider) -> None:
+    class Watch(FakeClock):
+        async def sleep(self, seconds: float) -> None:
+            await super().sleep(seconds)
+            until_at = space.run(begun.id).lease_until_at
+            assert until_at is not None
+            assert until_at > self.now()
+
+    write(tmp_path, 1)
+    live.refuse_first, live.retry_after_s = 1, 7200
+    space = workspace(tmp_path, live.base_url, Watch(datetime(2026, 11, 24, tzinfo=UTC)))
+    begun = space.approve(space.prepare(job(tmp_path, lane="live")), decide=lambda quote: True)
+    anyio.run(lambda: space.advance(begun.id))
+    assert live.answered.total() == 1
+
+
 def test_answers_outlive_a_lost_ledger_and_never_join_other_rows(tmp_path: Path, live: LiveProvider) -> None:
     write(tmp_path)
     for requests, asked in ((15, ROWS), (15, ROWS), (10, 2 * ROWS)):  # packed alike, then otherwise
