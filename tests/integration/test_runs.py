@@ -13,6 +13,7 @@ import anyio
 import openai
 import pytest
 
+from bulkrate import signals
 from bulkrate.core.run_states import RunState
 from bulkrate.core.shard_states import ShardState
 from bulkrate.datasets.sink import SinkError
@@ -451,6 +452,27 @@ def test_result_files_that_are_gone_make_their_rows_missing(
     client.files.delete(client.batches.retrieve(batch.id).output_file_id or "")
     assert desk.run()["rows"]["succeeded"] == 30
     assert desk.accepted() == 60
+
+
+def test_a_download_longer_than_the_lease_keeps_the_lease(
+    tmp_path: Path, misbehaving_provider: Any, fake_clock: Any
+) -> None:
+    desk = Desk(tmp_path, misbehaving_provider(now=fake_clock.now), fake_clock)
+    desk.write(ROWS)
+    moments: list[str] = []
+
+    def listener(moment: str) -> None:
+        moments.append(moment)
+        if moment == "download.before":
+            fake_clock.advance(400)  # more than half of the lease
+
+    signals.listen(listener)
+    try:
+        desk.run()
+    finally:
+        signals.listen(None)
+    began = moments.index("download.before")
+    assert moments[began + 1 : began + 3] == ["ledger.renew.before", "ledger.renew.after"]
 
 
 def test_a_result_file_is_not_given_up_because_nobody_could_be_asked_for_it(

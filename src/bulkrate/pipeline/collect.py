@@ -76,6 +76,8 @@ async def _download(context: RunContext, shard: ShardRecord, file: ResultFile) -
     ):
         async for chunk in context.connection.download(file):
             packed.write(chunk)
+            # A slow download outlasts the lease: two processes would take the run from each other for ever.
+            context.renew()
 
 
 def batch_of(context: RunContext, shard: ShardRecord) -> BatchRecord | None:

@@ -128,6 +128,7 @@ async def _perform_all(
     async def one(step: Step) -> None:
         async with limiter:
             try:
+                context.renew()  # a turn of many steps may be longer than a lease
                 await _perform(context, step, shards[step.shard], situation)
             except Exception as error:
                 # The others finish what they began: a create cut short would be left in doubt.
