@@ -138,6 +138,26 @@ def test_a_pause_longer_than_the_lease_keeps_the_lease(tmp_path: Path, live: Liv
     assert live.answered.total() == 1
 
 
+@pytest.mark.parametrize(
+    ("odd", "output"),
+    [
+        (r'"half \ud83d"', "half \ufffd"),
+        (f'"big", "refusal": null, "n": {10**30}', "big"),
+        (f'"deep", "n": {"[" * 300 + "]" * 300}', None),
+    ],
+    ids=["half a character", "a number too big", "nested too deep"],
+)
+def test_an_answer_that_cannot_be_written_as_it_came(
+    tmp_path: Path, live: LiveProvider, odd: str, output: str | None
+) -> None:
+    write(tmp_path, 8)
+    live.odd = odd
+    result = run(workspace(tmp_path, live.base_url), job(tmp_path, lane="live", attempts=1))
+    assert answers(tmp_path)[3]["output"] == output
+    assert result["rows"]["succeeded"] == (7 if output is None else 8)
+    assert live.answered.total() == 8
+
+
 def test_answers_outlive_a_lost_ledger_and_never_join_other_rows(tmp_path: Path, live: LiveProvider) -> None:
     write(tmp_path)
     for requests, asked in ((15, ROWS), (15, ROWS), (10, 2 * ROWS)):  # packed alike, then otherwise

@@ -175,10 +175,11 @@ def record_outcomes(context: RunContext, shard: ShardRecord, outcomes: list[Outc
     rows = context.folder.rows(shard.number)
     with outcome_writer(context.folder.outcomes_path(shard.number)) as write:
         for begin in range(0, len(rows), GROUP_ROWS):
-            write(_columns(rows[begin : begin + GROUP_ROWS], outcomes[begin : begin + GROUP_ROWS]))
+            write(columns_of(rows[begin : begin + GROUP_ROWS], outcomes[begin : begin + GROUP_ROWS]))
 
 
-def _columns(rows: Sequence[int], outcomes: list[Outcome]) -> dict[str, Sequence[Any]]:
+def columns_of(rows: Sequence[int], outcomes: list[Outcome]) -> dict[str, Sequence[Any]]:
+    """Outcomes as columns of an outcomes file."""
     return {
         "row": rows,
         "error": [outcome.error for outcome in outcomes],

@@ -19,6 +19,7 @@ import orjson
 import zstandard
 
 from bulkrate.core.identity import RequestId
+from bulkrate.core.json_value import writable
 from bulkrate.core.reconcile import BatchEnd
 from bulkrate.core.run_states import RunState
 from bulkrate.core.shard_states import ShardEvent, ShardState
@@ -174,7 +175,7 @@ async def _answer(context: RunContext, sending: Sending, request: int, body: byt
         line["error"] = {"code": "no_answer", "message": f"no answer after {tried} calls: {error.code}"}
     else:
         context.throttle.answered()
-        line["response"] = {"status_code": answer.status_code, "body": answer.body}
+        line["response"] = {"status_code": answer.status_code, "body": writable(answer.body)}
     signal("send.after")
     await sending.answers.append(name, line)
     context.on_change()

@@ -14,8 +14,9 @@ from typing import Any
 
 import orjson
 
+from bulkrate.core.json_value import json_of
 from bulkrate.core.outcome import ErrorClass, Outcome
-from bulkrate.core.usage import Usage
+from bulkrate.core.usage import MOST_TOKENS, Usage
 from bulkrate.providers.anthropic.batches import plain_id
 from bulkrate.providers.provider import Decoded
 
@@ -39,8 +40,6 @@ _UNRUN = {
     "canceled": Outcome(ErrorClass.CANCELLED, "the batch was cancelled before this row's turn"),
 }
 
-# What no answer can have used: a count beyond is an error of its writer. Sums must fit into 64 bits.
-MOST_TOKENS = 10**12
 _BOM = b"\xef\xbb\xbf"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -143,7 +142,7 @@ def _answer(message: Mapping[str, Any], label: str | None) -> Outcome:
     content = _content(message.get("content"))
     text = content.text
     if not text and content.calls:
-        text = orjson.dumps(content.calls).decode()
+        text = json_of(content.calls)
     if text is not None and label is not None:
         text = _unwrapped(text, label)
     error, reason = _verdict(message, text)

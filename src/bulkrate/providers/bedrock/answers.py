@@ -6,15 +6,15 @@ Which shape it is, the answer itself tells: Converse and Nova say `output.messag
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
+from bulkrate.core.json_value import json_of
 from bulkrate.core.outcome import ErrorClass, Outcome
-from bulkrate.core.usage import NONE, Usage
+from bulkrate.core.usage import MOST_TOKENS, NONE, Usage
 from bulkrate.providers.bedrock.parts import TOOL
 
 # Why an answer ended, where it was not at its end. Words that are not here leave the answer as it is: it was
@@ -31,8 +31,6 @@ _STOPPED = {
     "malformed_model_output": (ErrorClass.INVALID_OUTPUT, "the model's output was malformed"),
     "malformed_tool_use": (ErrorClass.INVALID_OUTPUT, "the model's tool call was malformed"),
 }
-# What no answer can have used: a count beyond is an error of its writer. Sums must fit into 64 bits.
-_MOST_TOKENS = 10**12
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _FENCED = re.compile(r"\s*```[a-z]*\n(.*?)\n?```\s*", re.DOTALL)
 
@@ -69,12 +67,12 @@ def _said(blocks: list[dict[str, Any]], *, formed: bool) -> str | None:
     if formed:
         for call in calls:
             if call.get("name") == TOOL:
-                return to_json(call.get("input"))
+                return json_of(call.get("input"))
     texts = [text for block in blocks if (text := text_of(block.get("text"))) is not None]
     if any(texts):
         return "".join(texts)
     if calls:
-        return to_json([_as_function(call) for call in calls])
+        return json_of([_as_function(call) for call in calls])
     return "" if texts else None
 
 
@@ -87,7 +85,7 @@ def _call(block: dict[str, Any]) -> dict[str, Any] | None:
 
 def _as_function(call: dict[str, Any]) -> dict[str, Any]:
     """A call in the shape that answers with calls have in every dialect."""
-    named = {"name": call.get("name"), "arguments": to_json(call.get("input") or {})}
+    named = {"name": call.get("name"), "arguments": json_of(call.get("input") or {})}
     return {"id": call.get("id") or call.get("toolUseId"), "type": "function", "function": named}
 
 
@@ -109,7 +107,7 @@ def _embedding(fields: Mapping[str, Any], model: str | None) -> Outcome:
     usage = Usage(input_tokens=_tokens(fields, "inputTextTokenCount"))
     if not isinstance(values, list) or not values:
         return Outcome(ErrorClass.TRANSIENT, "the answer has no vector", None, None, model, usage)
-    text = to_json([{"object": "embedding", "index": 0, "embedding": values}])
+    text = json_of([{"object": "embedding", "index": 0, "embedding": values}]) or ""
     return Outcome(text=text, model=model, usage=usage)
 
 
@@ -132,17 +130,9 @@ def _usage(counts: Mapping[str, Any]) -> Usage:
 def _tokens(counts: Mapping[str, Any], *names: str) -> int:
     for name in names:
         value = counts.get(name)
-        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _MOST_TOKENS:
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MOST_TOKENS:
             return int(value)
     return 0
-
-
-def to_json(value: Any) -> str:
-    """JSON text of a value that was read from JSON."""
-    try:
-        return orjson.dumps(value).decode()
-    except orjson.JSONEncodeError:  # a whole number of more than 64 bits, or half a character
-        return _SURROGATE.sub("\ufffd", json.dumps(value, ensure_ascii=False, separators=(",", ":")))
 
 
 def mapping(value: Any) -> Mapping[str, Any]:

@@ -14,8 +14,9 @@ from typing import Any
 
 import orjson
 
+from bulkrate.core.json_value import json_of
 from bulkrate.core.outcome import ErrorClass, Outcome
-from bulkrate.core.usage import NONE, Usage
+from bulkrate.core.usage import MOST_TOKENS, NONE, Usage
 from bulkrate.providers.failures import ROW_FAULTS
 from bulkrate.providers.google.codes import code_name
 from bulkrate.providers.provider import Decoded
@@ -50,8 +51,6 @@ _AT_FAULT = frozenset(
     }
 )
 _TOO_LONG = re.compile(r"token count .{0,60}exceeds", re.IGNORECASE)
-# What no answer can have used: a count beyond is an error of its writer. Sums must fit into 64 bits.
-_MOST_TOKENS = 10**12
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _BOM = b"\xef\xbb\xbf"
 
@@ -180,12 +179,12 @@ def _said(parts: list[Any]) -> str | None:
     if any(texts):
         return "".join(texts)
     calls = [_call(part["functionCall"]) for part in spoken if isinstance(part.get("functionCall"), dict)]
-    return _json(calls) if calls else ("" if texts else None)
+    return json_of(calls) if calls else ("" if texts else None)
 
 
 def _call(call: dict[str, Any]) -> dict[str, Any]:
     """A call in the shape that answers with calls have in every dialect."""
-    named = {"name": call.get("name"), "arguments": _json(call.get("args") or {})}
+    named = {"name": call.get("name"), "arguments": json_of(call.get("args") or {})}
     told = {"id": call["id"]} if call.get("id") else {}
     return {**told, "type": "function", "function": named}
 
@@ -197,7 +196,7 @@ def _embedding(response: dict[str, Any]) -> Outcome:
     usage, model = Usage(input_tokens=tokens), _text(response.get("modelVersion"))
     if not isinstance(values, list) or not values:
         return Outcome(ErrorClass.TRANSIENT, "the answer has no vector", None, None, model, usage)
-    text = _json([{"object": "embedding", "index": 0, "embedding": values}])
+    text = json_of([{"object": "embedding", "index": 0, "embedding": values}]) or ""
     return Outcome(text=text, model=model, usage=usage)
 
 
@@ -216,14 +215,14 @@ def _usage(counts: dict[str, Any]) -> Usage:
 
 def _tokens(value: Any) -> int:
     count = _count(value)
-    return count if 0 <= count <= _MOST_TOKENS else 0
+    return count if 0 <= count <= MOST_TOKENS else 0
 
 
 def _count(value: Any) -> int:
     """A whole number, also as text, which is how Google writes those of 64 bits; 0 for anything else."""
     if isinstance(value, str) and len(value) <= 18 and value.isascii() and value.isdigit():
         return int(value)
-    if isinstance(value, float) and abs(value) <= _MOST_TOKENS:
+    if isinstance(value, float) and abs(value) <= MOST_TOKENS:
         return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else 0
 
@@ -234,13 +233,6 @@ def _unquoted(text: str) -> str:
     except orjson.JSONDecodeError:
         return text
     return value if isinstance(value, str) else text
-
-
-def _json(value: Any) -> str:
-    try:
-        return orjson.dumps(value).decode()
-    except orjson.JSONEncodeError:  # a whole number of more than 64 bits, or half a character
-        return _SURROGATE.sub("\ufffd", json.dumps(value, ensure_ascii=False, separators=(",", ":")))
 
 
 def _mapping(value: Any) -> dict[str, Any]:

@@ -7,7 +7,9 @@ import re
 from typing import Any
 
 import msgspec
-import orjson
+
+from bulkrate.core.json_value import json_of
+from bulkrate.core.usage import MOST_TOKENS
 
 
 class InputDetails(msgspec.Struct, gc=False):
@@ -65,8 +67,6 @@ class Line(msgspec.Struct, gc=False):
 
 typed = msgspec.json.Decoder(Line).decode
 
-# What no answer can have used: a count beyond is an error of its writer. Sums must fit into 64 bits.
-MOST_TOKENS = 10**12
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -111,7 +111,7 @@ def _body(fields: dict[str, Any]) -> Body:
     return Body(
         model=_text(fields.get("model")),
         choices=[_choice(choice) for choice in choices] if isinstance(choices, list) else None,
-        data=msgspec.Raw(orjson.dumps(data)) if isinstance(data, list) else msgspec.Raw(),
+        data=msgspec.Raw((json_of(data) or "").encode()) if isinstance(data, list) else msgspec.Raw(),
         usage=_usage(usage) if isinstance(usage, dict) else None,
         error=_error(fields.get("error")),
     )

@@ -10,17 +10,15 @@ of another type, damaged UTF-8) goes through `lenient`, which keeps everything t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from typing import Any
 
 import msgspec
 import orjson
 
+from bulkrate.core.json_value import json_of
 from bulkrate.core.outcome import ErrorClass, Outcome
-from bulkrate.core.usage import NONE, Usage
+from bulkrate.core.usage import MOST_TOKENS, NONE, Usage
 from bulkrate.providers.openai.result_line import (
-    MOST_TOKENS,
     Body,
     Error,
     Line,
@@ -158,7 +156,7 @@ def _answer(body: Body, label: str | None) -> Outcome:
     text = message.content
     calls = message.tool_calls or message.function_call
     if not text and calls:
-        text = _json(calls)
+        text = json_of(calls)
     if text is not None and label is not None:
         text = _unwrap(text, label)
     error, reason = None, None
@@ -171,13 +169,6 @@ def _answer(body: Body, label: str | None) -> Outcome:
     elif text is None:
         error, reason = ErrorClass.INVALID_OUTPUT, "the answer has no content"
     return Outcome(error, reason, text, choice.finish_reason, body.model, usage)
-
-
-def _json(value: Any) -> str:
-    try:
-        return orjson.dumps(value).decode()
-    except orjson.JSONEncodeError:  # a whole number of more than 64 bits
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def _unwrap(text: str, label: str) -> str:
