@@ -200,6 +200,19 @@ def test_an_edited_row_is_a_named_error_and_no_other_row_suffers(desk: Desk) -> 
     assert {line["id"]: line["output"] for line in desk.answers()}["T-3"] == "SOMETHING ELSE"
 
 
+def test_results_are_read_whatever_became_of_the_source(desk: Desk) -> None:
+    rows = [(f"T-{number}", f"ticket {number}") for number in range(1_200)]
+    desk.write(rows)
+    run = desk.run()["run"]
+    desk.write([*rows[:900], ("T-900", "edited"), *rows[901:1_100], ("T-new", "brand new")])
+    read = {row["id"]: row["status"] for block in desk.workspace.rows(run) for row in block}
+    assert [key for key, status in read.items() if status == "failed"] == [
+        "T-900",
+        *(f"T-{number}" for number in range(1_100, 1_200)),
+    ]
+    assert len(read) == 1_200
+
+
 def test_without_a_key_an_inserted_line_is_caught_too(desk: Desk) -> None:
     desk.write(ROWS)
     job = desk.job(source={"path": "rows.csv"})

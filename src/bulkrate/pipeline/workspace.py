@@ -357,7 +357,8 @@ class Workspace:
         """The run's rows joined to the source, in blocks; in a `table` all have the same columns."""
         run = self.run(run_id)
         setup = self.setup(run)
-        return deliverer_for(self.ledger, self.home, setup, run, table=table).rows(setup.source)
+        moved = setup.source.snapshot() != run.snapshot
+        return deliverer_for(self.ledger, self.home, setup, run, table=table).rows(setup.source, moved=moved)
 
     def deliver(self, run_id: str, path: Path | None = None) -> Delivery:
         """Write the answers there are, to the job's sink or to `path`; harmless at any time."""
