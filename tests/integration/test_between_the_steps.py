@@ -8,12 +8,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from test_runs import ROWS, Desk
 
 from bulkrate import signals
 from bulkrate.core.run_states import RunState
 from bulkrate.errors import Refused
+from bulkrate.pipeline.report import report
 
 
 @contextmanager
@@ -81,3 +83,35 @@ def test_a_run_that_is_approved_after_it_was_listed_is_not_forgotten(desk: Desk)
     with at("ledger.clean.after", approve):
         assert desk.workspace.forget(later) == [first]
     assert desk.workspace.run(second).state is RunState.ACTIVE
+
+
+def cancelled(desk: Desk) -> dict[str, Any]:
+    """A run whose batch never ends, cancelled after a minute."""
+    desk.write(ROWS)
+    run = desk.workspace.approve(desk.workspace.prepare(desk.job()), decide=lambda quote: True)
+    anyio.run(lambda: desk.workspace.advance(run.id, poll_s=10, timeout_s=60))
+    desk.workspace.cancel(run.id)
+    done = anyio.run(lambda: desk.workspace.advance(run.id, poll_s=10, timeout_s=3_600))
+    return report(desk.workspace.ledger, done)
+
+
+@pytest.mark.parametrize("fault", ["cancel_error=2,status=503", "cancel_429=2", "cancel_cut=1,when=before"])
+def test_a_cancel_that_was_not_heard_is_said_again(
+    tmp_path: Path, misbehaving_provider: Any, fake_clock: Any, fault: str
+) -> None:
+    result = cancelled(Desk(tmp_path, misbehaving_provider(f"stuck=1,done=12 {fault}"), fake_clock))
+    assert result["state"] == RunState.FINISHED
+    assert result["rows"]["succeeded"] == 12
+
+
+def test_a_run_ends_when_it_is_cancelled_although_its_batch_is_nowhere(
+    tmp_path: Path, misbehaving_provider: Any, fake_clock: Any
+) -> None:
+    faults = "stuck=1 status_404=999 cancel_error=999,status=404"
+    desk = Desk(tmp_path, misbehaving_provider(faults), fake_clock)
+    result = cancelled(desk)
+    assert result["state"] == RunState.FINISHED
+    assert result["failures"] == {"cancelled": 30}
+    kinds = [event.kind for event in desk.workspace.ledger.events(result["run"])]
+    assert kinds.count("batch_not_found") == 1
+    assert desk.accepted() == 30

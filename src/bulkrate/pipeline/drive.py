@@ -155,7 +155,7 @@ async def _perform(context: RunContext, step: Step, shard: ShardRecord, situatio
         case Effect.FENCE:
             await fence(context, shard)
         case Effect.POLL:
-            await poll(context, shard, cancelling=situation.cancelling or context.rescuing)
+            await poll(context, shard, run_ends=situation.cancelling)
         case Effect.LAND if shard.batch_id is None:
             land_answers(context, shard)
         case Effect.LAND:
