@@ -27,7 +27,7 @@ from bulkrate.errors import NotFoundError, QuotaError, Unreachable
 from bulkrate.ledger.records import BatchRecord, ShardRecord, UsageRecord
 from bulkrate.pipeline.context import RunContext
 from bulkrate.pipeline.durable import whole_file
-from bulkrate.pipeline.row_files import GROUP_ROWS
+from bulkrate.pipeline.row_files import GROUP_ROWS, lost
 from bulkrate.pipeline.run_folder import outcome_writer
 from bulkrate.pipeline.submit import wait_after_failure
 from bulkrate.providers.provider import ResultFile
@@ -58,6 +58,7 @@ async def land(context: RunContext, shard: ShardRecord) -> None:
                 if context.absences[file_id] <= FILE_LAG_TRIES:
                     raise
                 gone.append(file_id)
+                _land_nothing(context, shard, kind)
             signal("download.after")
     except (Unreachable, QuotaError, NotFoundError) as error:
         wait_after_failure(context, shard.number, error.retry_after_s)
@@ -80,6 +81,12 @@ async def _download(context: RunContext, shard: ShardRecord, file: ResultFile) -
             context.renew()
 
 
+def _land_nothing(context: RunContext, shard: ShardRecord, kind: str) -> None:
+    """An empty file for one that is gone: a landed shard has all its files."""
+    with whole_file(context.folder.raw_path(shard.number, kind)) as part:
+        part.write_bytes(zstandard.ZstdCompressor().compress(b""))
+
+
 def batch_of(context: RunContext, shard: ShardRecord) -> BatchRecord | None:
     """The batch a shard was submitted as; None for one whose requests were sent one by one."""
     if shard.batch_id is None:
@@ -91,10 +98,13 @@ def batch_of(context: RunContext, shard: ShardRecord) -> BatchRecord | None:
 
 
 def result_lines(context: RunContext, shard: int, kind: str) -> Iterator[bytes]:
-    """The landed lines of a result file, without line ends; blank ones are left out."""
+    """The landed lines of a result file, without line ends; blank ones are left out.
+
+    Raises LedgerError when the file is gone.
+    """
     path = context.folder.raw_path(shard, kind)
-    if not path.exists():
-        return
+    if not path.exists():  # read as empty, its rows would count as missing, and be paid for again
+        raise lost(path)
     rest = b""
     with path.open("rb") as file, zstandard.ZstdDecompressor().stream_reader(file) as stream:
         while chunk := stream.read(_READ_BYTES):
@@ -118,7 +128,8 @@ def decode(context: RunContext, shard: ShardRecord, batch: BatchRecord | None) -
     """Reconcile the landed lines of a shard with what was sent. Pure apart from reading the files."""
     found = Reconciliation(shard.run, shard.number, shard.requests)
     judged = judge(context.output)
-    for kind in KINDS:
+    landed = ["output"] if batch is None else [kind for kind, _ in orjson.loads(batch.results_json)]
+    for kind in filter(landed.__contains__, KINDS):
         for line in result_lines(context, shard.number, kind):
             decoded = context.wire.decode(line, context.output)
             if decoded is None:

@@ -33,7 +33,7 @@ import zstandard
 
 from bulkrate.core.embedding import NUMBER_BYTES
 from bulkrate.pipeline.durable import whole_file
-from bulkrate.pipeline.row_files import GROUP_ROWS, RowFile, numbers, read_parquet
+from bulkrate.pipeline.row_files import GROUP_ROWS, RowFile, lost, numbers, read_parquet
 
 PARTITION_ROWS = 10_000
 MANIFEST_VERSION = b"1"
@@ -131,6 +131,8 @@ class RunFolder:
         """A partition's bodies, in row order."""
         rest = b""
         path = self.lines_path(partition)
+        if not path.exists():
+            raise lost(path)
         with path.open("rb") as file, zstandard.ZstdDecompressor().stream_reader(file) as stream:
             while chunk := stream.read(_READ_BYTES):
                 *lines, rest = (rest + chunk).split(b"\n")
@@ -149,7 +151,10 @@ class RunFolder:
     def rows(self, shard: int) -> array[int]:
         """Row numbers of a shard, by request number."""
         numbers = array("Q")
-        numbers.frombytes(self.rows_path(shard).read_bytes())
+        try:
+            numbers.frombytes(self.rows_path(shard).read_bytes())
+        except FileNotFoundError:
+            raise lost(self.rows_path(shard)) from None
         if sys.byteorder == "big":  # pragma: no cover - no supported platform
             numbers.byteswap()
         return numbers
