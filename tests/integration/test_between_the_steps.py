@@ -13,7 +13,7 @@ import pytest
 from test_runs import ROWS, Desk
 
 from bulkrate import signals
-from bulkrate.core.run_states import RunState
+from bulkrate.core.run_states import RunEvent, RunState
 from bulkrate.errors import Refused
 from bulkrate.pipeline.report import report
 
@@ -115,3 +115,31 @@ def test_a_run_ends_when_it_is_cancelled_although_its_batch_is_nowhere(
     kinds = [event.kind for event in desk.workspace.ledger.events(result["run"])]
     assert kinds.count("batch_not_found") == 1
     assert desk.accepted() == 30
+
+
+def test_a_death_just_before_the_strays_are_ended(tmp_path: Path, misbehaving_provider: Any) -> None:
+    class Death(BaseException):
+        pass
+
+    def die() -> None:
+        raise Death
+
+    provider = misbehaving_provider("duplicate_create=1", polls=3)
+    desk = Desk(tmp_path, provider)
+    desk.write(ROWS)
+    with pytest.raises(Death), at("ledger.settled.after", die):
+        desk.run()
+    assert desk.run()["possibly_billed"] == 30
+    assert provider.meter.rows_billed < 60
+
+
+def test_a_settled_run_is_delivered_without_a_key(desk: Desk) -> None:
+    desk.write(ROWS)
+    run = desk.run()["run"]
+    before = (desk.folder / "answers.jsonl").read_bytes()
+    with desk.workspace.ledger.transaction("recollected") as tx:
+        tx.move_run(run, RunEvent.RECOLLECTED, desk.workspace.clock.now())
+    (desk.folder / "answers.jsonl").unlink()
+    del desk.workspace.env["OPENAI_API_KEY"]
+    desk.run()
+    assert (desk.folder / "answers.jsonl").read_bytes() == before

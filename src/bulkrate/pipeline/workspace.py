@@ -168,12 +168,18 @@ class Workspace:
         with ExitStack() as stack:
             alone = self._lock(stack, run_id)
             run = self.run(run_id)
-            if run.state in (RunState.ACTIVE, RunState.CANCELLING):
+            if run.state in (RunState.ACTIVE, RunState.CANCELLING, RunState.SETTLED):
                 setup = self.setup(run)
                 deadline = None if timeout_s is None else self.clock.now() + timedelta(seconds=timeout_s)
-                connection = await setup.provider.connect(
-                    setup.model, kind=setup.kind, env=self.env, state_dir=self.home.root
-                )
+                try:
+                    connection = await setup.provider.connect(
+                        setup.model, kind=setup.kind, env=self.env, state_dir=self.home.root
+                    )
+                except BulkrateError:
+                    # All answers are here: what is left to do at the provider must not keep them.
+                    if run.state is RunState.SETTLED:
+                        return self._delivered(run)
+                    raise
                 try:
                     context = self._context(run, setup, connection, poll_s, alone=alone, on_change=on_change)
                     stack.callback(self._release, context)  # delivering is still under the lease
