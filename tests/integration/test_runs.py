@@ -309,6 +309,25 @@ def test_a_ready_made_openai_batch_runs_as_it_is(tmp_path: Path, misbehaving_pro
     assert [line["custom_id"] for line in answers] == [f"mine-{number}" for number in range(12)]
 
 
+def test_rows_whose_batch_was_refused_for_others_have_used_up_no_attempt(desk: Desk) -> None:
+    """The provider names a hundred bad lines at a time, and refuses the batch each time."""
+    models = ["gpt-4o-mini" if number % 2 == 0 else "gpt-4o" for number in range(700)]
+    lines = [
+        {
+            "custom_id": f"mine-{number}",
+            "method": "POST",
+            "url": "/v1/chat/completions",
+            "body": {"model": model, "messages": [{"role": "user", "content": f"hello {number}"}]},
+        }
+        for number, model in enumerate(models)
+    ]
+    path = desk.folder / "batch.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    result = desk.run(openai_batch_job(path))
+    assert result["rows"]["succeeded"] == desk.accepted() == 350
+    assert result["failures"] == {"bad_request": 350}
+
+
 def test_an_empty_source_finishes(desk: Desk) -> None:
     desk.write([])
     assert desk.run()["rows"]["total"] == 0

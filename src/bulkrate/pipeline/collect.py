@@ -8,7 +8,7 @@ the raw files again (`recollect`).
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,9 +116,13 @@ def result_lines(context: RunContext, shard: int, kind: str) -> Iterator[bytes]:
 
 @dataclass(slots=True)
 class Decoded:
-    """A shard's outcomes by request number, and what did not fit."""
+    """A shard's outcomes by request number, and what did not fit.
+
+    `unrun`: none of the requests was run, because of others that the provider named; that uses up no attempt.
+    """
 
     outcomes: list[Outcome]
+    unrun: bool
     strangers: int
     repeats: int
     unreadable: int
@@ -138,26 +142,31 @@ def decode(context: RunContext, shard: ShardRecord, batch: BatchRecord | None) -
                 found.add(decoded.custom_id, judged(decoded.outcome))
     end = shard.end or BatchEnd.COMPLETED
     outcomes = found.finish(end, shard.note if end is BatchEnd.FAILED else None)
-    if end is BatchEnd.FAILED:
-        _spare_the_innocent(outcomes, batch)
-    return Decoded(outcomes, found.strangers, found.repeats, found.unreadable)
+    unrun = end is BatchEnd.FAILED and _spare_the_innocent(outcomes, batch)
+    return Decoded(outcomes, unrun, found.strangers, found.repeats, found.unreadable)
 
 
-def _spare_the_innocent(outcomes: list[Outcome], batch: BatchRecord | None) -> None:
-    """Send again what did nothing wrong: a refused batch may name the lines at fault, or blame the server."""
+def _spare_the_innocent(outcomes: list[Outcome], batch: BatchRecord | None) -> bool:
+    """Send again what did nothing wrong: a refused batch may name the lines at fault, or blame the server.
+
+    True if lines of it are named: they end here, so that the others come to an end, too.
+    """
     problems = orjson.loads(batch.problems_json) if batch and batch.problems_json else []
     named = {line: f"{code}: {message}" for code, message, line in problems if line}
     passing = all(code in _PASSING_CODES for code, _, _ in problems)
     if not named and not passing:
-        return
+        return False
+    ended = False
     for number, outcome in enumerate(outcomes):
         if outcome.error is not ErrorClass.BAD_REQUEST:
             continue
         if number + 1 in named:
             outcomes[number] = Outcome(ErrorClass.BAD_REQUEST, named[number + 1])
+            ended = True
         else:
             said = "another row made the provider refuse the batch" if named else "the batch failed"
             outcomes[number] = Outcome(ErrorClass.TRANSIENT, said)
+    return ended
 
 
 def collect(context: RunContext, shard: ShardRecord, *, cancelling: bool) -> None:
@@ -166,7 +175,7 @@ def collect(context: RunContext, shard: ShardRecord, *, cancelling: bool) -> Non
     decoded = decode(context, shard, batch)
     record_outcomes(context, shard, decoded.outcomes)
     vectors: dict[int, Vector] = {}
-    apply_outcomes(context, shard, decoded.outcomes, vectors, cancelling=cancelling)
+    apply_outcomes(context, shard, decoded, vectors, cancelling=cancelling)
     settle(context, vectors)
     usage = usage_records(shard, decoded.outcomes, batch, context.lane_of(shard))
     oddities = {
@@ -210,7 +219,7 @@ def columns_of(rows: Sequence[int], outcomes: list[Outcome]) -> dict[str, Sequen
 def apply_outcomes(
     context: RunContext,
     shard: ShardRecord,
-    outcomes: list[Outcome],
+    decoded: Decoded,
     vectors: dict[int, Vector],
     *,
     cancelling: bool,
@@ -220,7 +229,8 @@ def apply_outcomes(
     Adds to `vectors`, from the ledger, those it needs and does not find there.
     """
     rows = context.folder.rows(shard.number)
-    errors = [outcome.error for outcome in outcomes]
+    errors = [outcome.error for outcome in decoded.outcomes]
+    spared = frozenset({ErrorClass.TRANSIENT}) if decoded.unrun else frozenset()
     begin = 0
     while begin < len(rows):
         number, first = context.partitions.of(rows[begin])
@@ -234,7 +244,7 @@ def apply_outcomes(
             vector.succeed_all(first, stop, shard.number)
         else:
             indexes = [context.partitions.of(row)[1] for row in rows[begin:end]]
-            _apply(context, shard, vector, indexes, errors[begin:end], cancelling=cancelling)
+            _apply(context, shard, vector, indexes, errors[begin:end], spared=spared, cancelling=cancelling)
         begin = end
 
 
@@ -245,10 +255,12 @@ def _apply(
     indexes: list[int],
     errors: list[ErrorClass | None],
     *,
+    spared: Container[ErrorClass | None],
     cancelling: bool,
 ) -> None:
     for index, error in zip(indexes, errors, strict=True):
-        vector.count_attempt(index)
+        if error not in spared:
+            vector.count_attempt(index)
         if error is None:
             vector.succeed(index, shard.number)
             continue
