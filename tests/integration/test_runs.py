@@ -440,6 +440,18 @@ def test_answers_never_replace_the_source(desk: Desk) -> None:
     assert (desk.folder / "rows.csv").read_bytes() == source
 
 
+@pytest.mark.parametrize(
+    "path",
+    ["a.xyz", "folder", "folder.jsonl", "a.parquet.gz", "rows.csv/a.jsonl", "a\0.jsonl", "a" * 300 + ".csv"],
+)
+def test_a_sink_that_cannot_be_is_said_before_anything_is_paid_for(desk: Desk, path: str) -> None:
+    desk.write(ROWS)
+    (desk.folder / "folder.jsonl").mkdir()
+    with pytest.raises(SinkError):
+        desk.run(desk.job(sink={"path": path}))
+    assert desk.accepted() == 0
+
+
 def test_answers_that_a_pattern_takes_for_rows_are_not_sent(desk: Desk) -> None:
     (desk.folder / "rows.jsonl").write_text('{"body": "one"}\n{"body": "two"}\n', encoding="utf-8")
     job = desk.job(source={"path": "*.jsonl"})

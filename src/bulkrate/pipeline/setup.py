@@ -11,7 +11,7 @@ from typing import Any
 from bulkrate.compute.workers import worker_count
 from bulkrate.core.limits import Limits
 from bulkrate.core.request import Choice, FreeText, Output
-from bulkrate.datasets.sink import SinkError, copied_columns
+from bulkrate.datasets.sink import SinkError, check_path, copied_columns
 from bulkrate.datasets.source import Source, check_columns, open_source
 from bulkrate.errors import SourceError
 from bulkrate.jobs.bounds import longest_answers, max_answer_chars
@@ -55,8 +55,9 @@ class Setup:
 
     def check(self) -> None:
         """Raise what no row can mend: a provider, lane or kind of request that there is not, or a sink that
-        is the source."""
+        cannot be, or is the source."""
         _ = self.wire
+        check_path(self.job.sink_path, self.job.sink.format)
         self.check_sink(self.job.sink_path)
 
     def check_sink(self, path: Path) -> None:
