@@ -33,6 +33,7 @@ def test_ids_are_found_in_either_case_and_names_as_they_are_written(ledger: Ledg
     assert ledger.find_runs("A1B2") == ledger.find_runs("a1b2") == ledger.find_runs("A1B2C3D4E5") == [RUN]
     assert ledger.find_runs("Tickets") == [RUN]
     assert ledger.find_runs("tickets") == []
+    assert ledger.find_runs("a1b2\udcff") == ledger.find_runs("\x00") == []
 
 
 def test_equal_moments_are_ordered_by_bytes(ledger: Ledger) -> None:
@@ -56,7 +57,9 @@ def test_what_no_database_holds_is_replaced_in_a_providers_words(ledger: Ledger)
         transaction.add_shards([shard])
         transaction.put_batch(batch)
         transaction.add_event(RUN.id, "note", NOW, detail={"message": said})
+        transaction.put_usage([UsageRecord(run=RUN.id, shard=0, model=said, requests=1, usage=Usage(1))])
     assert ledger.run(RUN.id) == replace(RUN, error=kept)
     assert ledger.shards(RUN.id) == [replace(shard, note=kept)]
+    assert [record.model for record in ledger.usage(RUN.id)] == [kept]
     assert ledger.batches(RUN.id) == [replace(batch, word=kept)]
     assert ledger.events(RUN.id)[-1].detail_json == f'{{"message":"{kept}"}}'

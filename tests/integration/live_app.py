@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 from collections import Counter
@@ -14,7 +15,7 @@ import anyio
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
 
@@ -22,8 +23,10 @@ from starlette.routing import Mount, Route
 class LiveProvider:
     """Answers each prompt in capitals; counts answers by prompt."""
 
-    refuse_first: int = 0  # calls answered 429 with Retry-After 0
+    refuse_first: int = 0  # calls answered 429
+    retry_after_s: int = 0
     hang_first: int = 0  # calls that take effect and are never answered
+    odd: str = ""  # what stands, as JSON text, for the content of the answer to "ticket 3"
     bad: str = "never"  # prompts with this in them get a 400
     batch: Any = None  # an ASGI application for every other path
     base_url: str = ""
@@ -43,7 +46,7 @@ class LiveProvider:
                 self.refuse_first -= 1
                 self.refused += 1
                 error = {"message": "slow down", "type": "requests", "code": "rate_limit_exceeded"}
-                return JSONResponse({"error": error}, 429, {"retry-after": "0"})
+                return JSONResponse({"error": error}, 429, {"retry-after": str(self.retry_after_s)})
             if self.bad in prompt:
                 return JSONResponse({"error": {"message": "no such thing", "code": "invalid_value"}}, 400)
             self.answered[prompt] += 1
@@ -52,7 +55,10 @@ class LiveProvider:
                 self.hang_first -= 1
                 await anyio.sleep_forever()
             await anyio.lowlevel.checkpoint()
-            return JSONResponse(answer(prompt, body["model"]))
+            text = json.dumps(answer(prompt, body["model"]))
+            if self.odd:
+                text = text.replace('"TICKET 3"', self.odd)
+            return Response(text, media_type="application/json")
         finally:
             self.at_once -= 1
 

@@ -106,6 +106,68 @@ def test_an_answer_that_never_came_is_asked_again_and_said(tmp_path: Path, live:
     assert result["possibly_billed"] == 1
 
 
+def test_a_cancel_ends_the_sending_and_keeps_what_was_answered(tmp_path: Path, live: LiveProvider) -> None:
+    write(tmp_path, 400)
+    space, other = workspace(tmp_path, live.base_url), workspace(tmp_path, live.base_url)
+    begun = space.approve(space.prepare(job(tmp_path, lane="live")), decide=lambda quote: True)
+
+    def change() -> None:
+        if live.answered.total() > 20:
+            other.cancel(begun.id)
+
+    ended = anyio.run(lambda: space.advance(begun.id, on_change=change))
+    result = report(space.ledger, ended)
+    assert result["rows"]["succeeded"] == live.answered.total() < 100
+    assert result["failures"] == {"cancelled": 400 - live.answered.total()}
+    assert result["possibly_billed"] == 0
+
+
+def test_a_pause_longer_than_the_lease_keeps_the_lease(tmp_path: Path, live: LiveProvider) -> None:
+    class Watch(FakeClock):
+        async def sleep(self, seconds: float) -> None:
+            await super().sleep(seconds)
+            until_at = space.run(begun.id).lease_until_at
+            assert until_at is not None
+            assert until_at > self.now()
+
+    write(tmp_path, 1)
+    live.refuse_first, live.retry_after_s = 1, 7200
+    space = workspace(tmp_path, live.base_url, Watch(datetime(2026, 11, 24, tzinfo=UTC)))
+    begun = space.approve(space.prepare(job(tmp_path, lane="live")), decide=lambda quote: True)
+    anyio.run(lambda: space.advance(begun.id))
+    assert live.answered.total() == 1
+
+
+@pytest.mark.parametrize(
+    ("odd", "output"),
+    [
+        (r'"half \ud83d"', "half \ufffd"),
+        (f'"big", "refusal": null, "n": {10**30}', "big"),
+        (f'"deep", "n": {"[" * 300 + "]" * 300}', None),
+    ],
+    ids=["half a character", "a number too big", "nested too deep"],
+)
+def test_an_answer_that_cannot_be_written_as_it_came(
+    tmp_path: Path, live: LiveProvider, odd: str, output: str | None
+) -> None:
+    write(tmp_path, 8)
+    live.odd = odd
+    result = run(workspace(tmp_path, live.base_url), job(tmp_path, lane="live", attempts=1))
+    assert answers(tmp_path)[3]["output"] == output
+    assert result["rows"]["succeeded"] == (7 if output is None else 8)
+    assert live.answered.total() == 8
+
+
+def test_answers_outlive_a_lost_ledger_and_never_join_other_rows(tmp_path: Path, live: LiveProvider) -> None:
+    write(tmp_path)
+    for requests, asked in ((15, ROWS), (15, ROWS), (10, 2 * ROWS)):  # packed alike, then otherwise
+        run(workspace(tmp_path, live.base_url, requests=str(requests)), job(tmp_path, lane="live"))
+        assert [line["output"] for line in answers(tmp_path)] == [f"TICKET {n}" for n in range(ROWS)]
+        assert live.answered.total() == asked
+        for path in (tmp_path / ".bulkrate").glob("ledger.sqlite*"):
+            path.unlink()
+
+
 def test_a_broken_job_stops_at_its_canary(tmp_path: Path, misbehaving_provider: Any) -> None:
     provider = misbehaving_provider("bad_rows=6")
     write(tmp_path, 200)

@@ -11,7 +11,10 @@ import openai
 import pytest
 from table_desk import Desk, Row
 
+from bulkrate import signals
 from bulkrate.core.run_states import RunState
+from bulkrate.core.shard_states import ShardState
+from bulkrate.datasets.sink import SinkError
 from bulkrate.errors import Refused, RowsRejected
 from bulkrate.jobs.load import openai_batch_job
 from bulkrate.pipeline.report import exit_code, report
@@ -141,6 +144,19 @@ def test_an_edited_row_is_a_named_error_and_no_other_row_suffers(desk: Desk) -> 
     assert {line["id"]: line["output"] for line in desk.answers()}["T-3"] == "SOMETHING ELSE"
 
 
+def test_results_are_read_whatever_became_of_the_source(desk: Desk) -> None:
+    rows = [(f"T-{number}", f"ticket {number}") for number in range(1_200)]
+    desk.write(rows)
+    run = desk.run()["run"]
+    desk.write([*rows[:900], ("T-900", "edited"), *rows[901:1_100], ("T-new", "brand new")])
+    read = {row["id"]: row["status"] for block in desk.workspace.rows(run) for row in block}
+    assert [key for key, status in read.items() if status == "failed"] == [
+        "T-900",
+        *(f"T-{number}" for number in range(1_100, 1_200)),
+    ]
+    assert len(read) == 1_200
+
+
 def test_without_a_key_an_inserted_line_is_caught_too(desk: Desk) -> None:
     desk.write(ROWS)
     job = desk.job(source={"path": "rows.csv"})
@@ -237,6 +253,25 @@ def test_a_ready_made_openai_batch_runs_as_it_is(tmp_path: Path, misbehaving_pro
     assert [line["custom_id"] for line in answers] == [f"mine-{number}" for number in range(12)]
 
 
+def test_rows_whose_batch_was_refused_for_others_have_used_up_no_attempt(desk: Desk) -> None:
+    """The provider names a hundred bad lines at a time, and refuses the batch each time."""
+    models = ["gpt-4o-mini" if number % 2 == 0 else "gpt-4o" for number in range(700)]
+    lines = [
+        {
+            "custom_id": f"mine-{number}",
+            "method": "POST",
+            "url": "/v1/chat/completions",
+            "body": {"model": model, "messages": [{"role": "user", "content": f"hello {number}"}]},
+        }
+        for number, model in enumerate(models)
+    ]
+    path = desk.folder / "batch.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    result = desk.run(openai_batch_job(path))
+    assert result["rows"]["succeeded"] == desk.accepted() == 350
+    assert result["failures"] == {"bad_request": 350}
+
+
 def test_an_empty_source_finishes(desk: Desk) -> None:
     desk.write([])
     assert desk.run()["rows"]["total"] == 0
@@ -284,6 +319,40 @@ def test_what_stays_with_the_provider(
     assert len(list(client.files.list())) == left
 
 
+def test_answers_never_replace_the_source(desk: Desk) -> None:
+    desk.write(ROWS)
+    source = (desk.folder / "rows.csv").read_bytes()
+    (desk.folder / "link.csv").symlink_to("rows.csv")
+    for path in ("rows.csv", "link.csv"):
+        with pytest.raises(SinkError, match="file of the source"):
+            desk.run(desk.job(sink={"path": path}))
+    run = desk.run()["run"]
+    with pytest.raises(SinkError, match="file of the source"):
+        desk.workspace.deliver(run, desk.folder / "rows.csv")
+    assert (desk.folder / "rows.csv").read_bytes() == source
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["a.xyz", "folder", "folder.jsonl", "a.parquet.gz", "rows.csv/a.jsonl", "a\0.jsonl", "a" * 300 + ".csv"],
+)
+def test_a_sink_that_cannot_be_is_said_before_anything_is_paid_for(desk: Desk, path: str) -> None:
+    desk.write(ROWS)
+    (desk.folder / "folder.jsonl").mkdir()
+    with pytest.raises(SinkError):
+        desk.run(desk.job(sink={"path": path}))
+    assert desk.accepted() == 0
+
+
+def test_answers_that_a_pattern_takes_for_rows_are_not_sent(desk: Desk) -> None:
+    (desk.folder / "rows.jsonl").write_text('{"body": "one"}\n{"body": "two"}\n', encoding="utf-8")
+    job = desk.job(source={"path": "*.jsonl"})
+    desk.run(job)
+    with pytest.raises(SinkError, match="file of the source"):
+        desk.run(job)
+    assert desk.accepted() == 2
+
+
 def test_a_lost_sink_is_written_again_and_nothing_is_sent(desk: Desk) -> None:
     desk.write(ROWS)
     desk.run()
@@ -319,3 +388,44 @@ def test_result_files_that_are_gone_make_their_rows_missing(
     client.files.delete(client.batches.retrieve(batch.id).output_file_id or "")
     assert desk.run()["rows"]["succeeded"] == 30
     assert desk.accepted() == 60
+
+
+def test_a_download_longer_than_the_lease_keeps_the_lease(
+    tmp_path: Path, misbehaving_provider: Any, fake_clock: Any
+) -> None:
+    desk = Desk(tmp_path, misbehaving_provider(now=fake_clock.now), fake_clock)
+    desk.write(ROWS)
+    moments: list[str] = []
+
+    def listener(moment: str) -> None:
+        moments.append(moment)
+        if moment == "download.before":
+            fake_clock.advance(400)  # more than half of the lease
+
+    signals.listen(listener)
+    try:
+        desk.run()
+    finally:
+        signals.listen(None)
+    began = moments.index("download.before")
+    assert moments[began + 1 : began + 3] == ["ledger.renew.before", "ledger.renew.after"]
+
+
+def test_a_result_file_is_not_given_up_because_nobody_could_be_asked_for_it(
+    tmp_path: Path, misbehaving_provider: Any
+) -> None:
+    provider = misbehaving_provider("download_429=7")
+    desk = Desk(tmp_path, provider)
+    desk.write(ROWS)
+    run = desk.workspace.approve(desk.workspace.prepare(desk.job()), decide=lambda quote: True)
+    changes = iter(range(100))
+
+    def change() -> None:
+        # Once when it has ended, then after every download that failed.
+        ended = desk.workspace.ledger.shard(run.id, 0).state is ShardState.ENDED
+        if ended and next(changes) == 7:
+            provider.set_faults("download_error=1,status=404")
+
+    anyio.run(lambda: desk.workspace.advance(run.id, poll_s=0.01, on_change=change))
+    assert next(changes) == 9
+    assert desk.accepted() == 30

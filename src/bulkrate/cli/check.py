@@ -40,6 +40,7 @@ def check(
     terminal: Terminal = context.obj
     job = job_of(file, model=model)
     setup = Setup(job, terminal.env, find_prices(Home.place(terminal.cwd, terminal.env), terminal.env))
+    setup.check()
     with tempfile.TemporaryDirectory(prefix="bulkrate-check-") as scratch:
         folder = RunFolder(Path(scratch))
         checked = assemble_and_check(setup, folder, on_progress=counting(terminal))

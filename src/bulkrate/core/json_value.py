@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
+
+import orjson
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def plain(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -42,3 +48,34 @@ def moment(value: Any) -> datetime | None:
         return datetime.fromtimestamp(value, UTC) if number and value else None
     except (ValueError, OverflowError, OSError):
         return None
+
+
+def json_of(value: Any) -> str | None:
+    """JSON text of a value that was read from JSON: whole numbers of any size, half characters as U+FFFD.
+
+    None for one that is nested too deep to be written again.
+    """
+    try:
+        return orjson.dumps(value).decode()
+    except orjson.JSONEncodeError:  # more than 64 bits, half a character, or some 250 levels
+        pass
+    try:
+        return _SURROGATE.sub("\ufffd", json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+    except RecursionError:
+        return None
+
+
+def writable(value: Any) -> Any:
+    """A value that was read from JSON, as it can be written again by everything here: half characters as
+    U+FFFD, whole numbers of more than 64 bits as floats. None for one that is nested too deep.
+    """
+    try:
+        orjson.dumps(value)
+    except orjson.JSONEncodeError:
+        mended = orjson.loads(json_of(value) or "null")
+        try:
+            orjson.dumps(mended)
+        except orjson.JSONEncodeError:
+            return None
+        return mended
+    return value

@@ -6,6 +6,10 @@ from collections.abc import Sequence
 
 import msgspec
 
+# What no answer can have used: a count beyond is an error of its writer. Sums of the parts of one answer
+# must fit into 32 bits, which is how outcomes are kept, and those of a run into 64.
+MOST_TOKENS = 10**9
+
 
 class Usage(msgspec.Struct, frozen=True, gc=False):
     """Tokens of one answer, or a sum of them.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     ColumnType: TypeAlias = str | pa.DataType
 
-__all__ = ["Column", "Sink", "SinkError", "copied_columns", "is_table", "open_sink"]
+__all__ = ["Column", "Sink", "SinkError", "check_path", "copied_columns", "is_table", "open_sink"]
 
 TYPES = frozenset({"string", "integer", "number", "boolean", "json", "error"})
 
@@ -100,33 +101,54 @@ def open_sink(
     Raises `SinkError` for an unknown format, columns of the same name, or a path that cannot be written.
     """
     path = Path(path)
-    given = _format_of(path, format)
-    writer = _WRITERS.get(given)
-    if writer is None:
-        near = difflib.get_close_matches(given, _WRITERS, n=1)
-        raise SinkError(
-            f"{path.name}: the format {given or '(no extension)'} cannot be written",
-            code="unknown_format",
-            hint=(f"did you mean {near[0]}? " if near else "") + f"accepted: {_ACCEPTED}",
-        )
+    writer = _writer_of(path, format)
     _check(columns)
     if writer == "jsonl":
         from bulkrate.datasets.jsonl_sink import JsonlSink
 
         return JsonlSink(path, columns)
     if writer == "parquet":
-        if compression_of(path):
-            raise SinkError(
-                f"{path.name}: Parquet compresses its columns itself",
-                code="unknown_format",
-                hint=f"leave out {path.suffix}",
-            )
         from bulkrate.datasets.parquet_sink import ParquetSink
 
         return ParquetSink(path, columns)
     from bulkrate.datasets.csv_sink import CsvSink
 
     return CsvSink(path, columns, delimiter="\t" if writer == "tsv" else ",")
+
+
+def check_path(path: Path, given: str | None = None) -> None:
+    """Raise the `SinkError` that opening `path` would raise, as far as it can be told without writing: before
+    anything is paid for."""
+    _writer_of(path, given)
+    try:
+        target = path.resolve()
+        taken = target.is_dir()
+        folder = next(parent for parent in target.parents if parent.exists())
+        writable = folder.is_dir() and os.access(folder, os.W_OK)
+    except (OSError, ValueError) as error:  # too long, or a NUL
+        raise SinkError(f"{path.name!r} cannot be written: {error}") from None
+    if taken or not writable:
+        what = "is a folder" if taken else f"cannot be written: {folder} is no folder to write to"
+        raise SinkError(f"{path.name} {what}", hint="name another file for the results")
+
+
+def _writer_of(path: Path, given: str | None) -> str:
+    form = _format_of(path, given)
+    writer = _WRITERS.get(form)
+    if writer is None:
+        near = difflib.get_close_matches(form, _WRITERS, n=1)
+        raise SinkError(
+            f"{path.name}: the format {form or '(no extension)'} cannot be written",
+            code="unknown_format",
+            hint=(f"did you mean {near[0]}? " if near else "") + f"accepted: {_ACCEPTED}",
+        )
+    if writer == "parquet" and compression_of(path):
+        raise SinkError(
+            f"{path.name}: Parquet compresses its columns itself",
+            code="unknown_format",
+            hint=f"leave out {path.suffix}",
+        )
+    return writer
 
 
 def is_table(path: Path, given: str | None = None) -> bool:

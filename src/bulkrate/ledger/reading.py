@@ -22,7 +22,18 @@ from bulkrate.ledger.records import (
     ShardRecord,
     UsageRecord,
 )
-from bulkrate.ledger.tables import batches, events, hints, intents, partitions, runs, shards, usage, vectors
+from bulkrate.ledger.tables import (
+    batches,
+    events,
+    hints,
+    intents,
+    partitions,
+    runs,
+    shards,
+    storable,
+    usage,
+    vectors,
+)
 
 TOKENS = ("input_tokens", "output_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens")
 STATES = ("succeeded", "failed", "rejected", "pending")
@@ -52,6 +63,7 @@ def many_runs(
 def found_runs(connection: Connection, text: str) -> list[RunRecord]:
     if not text:
         return []
+    text = storable(text)  # typed in a terminal of any encoding
     exact = one_run(connection, text)
     if exact is not None:
         return [exact]

@@ -247,7 +247,7 @@ usage = Table(
     metadata,
     Column("run", Text, ForeignKey("runs.id"), primary_key=True),
     Column("shard", BigInteger, primary_key=True, autoincrement=False),
-    Column("model", Text, primary_key=True),
+    Column("model", ForeignText, primary_key=True),  # as it signs its answers
     Column("lane", Text, primary_key=True),
     Column("error", Text, primary_key=True),
     Column("reason", Word(SendReason), nullable=False),

@@ -65,8 +65,8 @@ class Transaction:
     # Reading what is about to be changed.
 
     def run(self, run: str) -> RunRecord:
-        """The run as this transaction sees it. Raises LedgerError when there is none."""
-        record = reading.one_run(self._connection, run)
+        """The run as it is until this transaction ends. Raises LedgerError when there is none."""
+        record = reading.one_run(self._connection, run, lock=True)
         if record is None:
             raise reading.missing("run", run)
         return record

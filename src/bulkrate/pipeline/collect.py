@@ -8,7 +8,7 @@ the raw files again (`recollect`).
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,7 @@ from bulkrate.errors import NotFoundError, QuotaError, Unreachable
 from bulkrate.ledger.records import BatchRecord, ShardRecord, UsageRecord
 from bulkrate.pipeline.context import RunContext
 from bulkrate.pipeline.durable import whole_file
-from bulkrate.pipeline.row_files import GROUP_ROWS
+from bulkrate.pipeline.row_files import GROUP_ROWS, lost
 from bulkrate.pipeline.run_folder import outcome_writer
 from bulkrate.pipeline.submit import wait_after_failure
 from bulkrate.providers.provider import ResultFile
@@ -52,10 +52,13 @@ async def land(context: RunContext, shard: ShardRecord) -> None:
             try:
                 await _download(context, shard, ResultFile(kind, file_id))
             except NotFoundError:
-                # A lagging replica, or results past their retention: their rows then count as missing.
-                if context.failures.get(shard.number, 0) < FILE_LAG_TRIES:
+                # A lagging replica, or results past their retention: their rows then count as missing. Only
+                # what was said of this very file counts: after an outage the first "not found" is no proof.
+                context.absences[file_id] += 1
+                if context.absences[file_id] <= FILE_LAG_TRIES:
                     raise
                 gone.append(file_id)
+                _land_nothing(context, shard, kind)
             signal("download.after")
     except (Unreachable, QuotaError, NotFoundError) as error:
         wait_after_failure(context, shard.number, error.retry_after_s)
@@ -74,6 +77,14 @@ async def _download(context: RunContext, shard: ShardRecord, file: ResultFile) -
     ):
         async for chunk in context.connection.download(file):
             packed.write(chunk)
+            # A slow download outlasts the lease: two processes would take the run from each other for ever.
+            context.renew()
+
+
+def _land_nothing(context: RunContext, shard: ShardRecord, kind: str) -> None:
+    """An empty file for one that is gone: a landed shard has all its files."""
+    with whole_file(context.folder.raw_path(shard.number, kind)) as part:
+        part.write_bytes(zstandard.ZstdCompressor().compress(b""))
 
 
 def batch_of(context: RunContext, shard: ShardRecord) -> BatchRecord | None:
@@ -87,10 +98,13 @@ def batch_of(context: RunContext, shard: ShardRecord) -> BatchRecord | None:
 
 
 def result_lines(context: RunContext, shard: int, kind: str) -> Iterator[bytes]:
-    """The landed lines of a result file, without line ends; blank ones are left out."""
+    """The landed lines of a result file, without line ends; blank ones are left out.
+
+    Raises LedgerError when the file is gone.
+    """
     path = context.folder.raw_path(shard, kind)
-    if not path.exists():
-        return
+    if not path.exists():  # read as empty, its rows would count as missing, and be paid for again
+        raise lost(path)
     rest = b""
     with path.open("rb") as file, zstandard.ZstdDecompressor().stream_reader(file) as stream:
         while chunk := stream.read(_READ_BYTES):
@@ -102,9 +116,13 @@ def result_lines(context: RunContext, shard: int, kind: str) -> Iterator[bytes]:
 
 @dataclass(slots=True)
 class Decoded:
-    """A shard's outcomes by request number, and what did not fit."""
+    """A shard's outcomes by request number, and what did not fit.
+
+    `unrun`: none of the requests was run, because of others that the provider named; that uses up no attempt.
+    """
 
     outcomes: list[Outcome]
+    unrun: bool
     strangers: int
     repeats: int
     unreadable: int
@@ -114,7 +132,8 @@ def decode(context: RunContext, shard: ShardRecord, batch: BatchRecord | None) -
     """Reconcile the landed lines of a shard with what was sent. Pure apart from reading the files."""
     found = Reconciliation(shard.run, shard.number, shard.requests)
     judged = judge(context.output)
-    for kind in KINDS:
+    landed = ["output"] if batch is None else [kind for kind, _ in orjson.loads(batch.results_json)]
+    for kind in filter(landed.__contains__, KINDS):
         for line in result_lines(context, shard.number, kind):
             decoded = context.wire.decode(line, context.output)
             if decoded is None:
@@ -123,26 +142,31 @@ def decode(context: RunContext, shard: ShardRecord, batch: BatchRecord | None) -
                 found.add(decoded.custom_id, judged(decoded.outcome))
     end = shard.end or BatchEnd.COMPLETED
     outcomes = found.finish(end, shard.note if end is BatchEnd.FAILED else None)
-    if end is BatchEnd.FAILED:
-        _spare_the_innocent(outcomes, batch)
-    return Decoded(outcomes, found.strangers, found.repeats, found.unreadable)
+    unrun = end is BatchEnd.FAILED and _spare_the_innocent(outcomes, batch)
+    return Decoded(outcomes, unrun, found.strangers, found.repeats, found.unreadable)
 
 
-def _spare_the_innocent(outcomes: list[Outcome], batch: BatchRecord | None) -> None:
-    """Send again what did nothing wrong: a refused batch may name the lines at fault, or blame the server."""
+def _spare_the_innocent(outcomes: list[Outcome], batch: BatchRecord | None) -> bool:
+    """Send again what did nothing wrong: a refused batch may name the lines at fault, or blame the server.
+
+    True if lines of it are named: they end here, so that the others come to an end, too.
+    """
     problems = orjson.loads(batch.problems_json) if batch and batch.problems_json else []
     named = {line: f"{code}: {message}" for code, message, line in problems if line}
     passing = all(code in _PASSING_CODES for code, _, _ in problems)
     if not named and not passing:
-        return
+        return False
+    ended = False
     for number, outcome in enumerate(outcomes):
         if outcome.error is not ErrorClass.BAD_REQUEST:
             continue
         if number + 1 in named:
             outcomes[number] = Outcome(ErrorClass.BAD_REQUEST, named[number + 1])
+            ended = True
         else:
             said = "another row made the provider refuse the batch" if named else "the batch failed"
             outcomes[number] = Outcome(ErrorClass.TRANSIENT, said)
+    return ended
 
 
 def collect(context: RunContext, shard: ShardRecord, *, cancelling: bool) -> None:
@@ -151,7 +175,7 @@ def collect(context: RunContext, shard: ShardRecord, *, cancelling: bool) -> Non
     decoded = decode(context, shard, batch)
     record_outcomes(context, shard, decoded.outcomes)
     vectors: dict[int, Vector] = {}
-    apply_outcomes(context, shard, decoded.outcomes, vectors, cancelling=cancelling)
+    apply_outcomes(context, shard, decoded, vectors, cancelling=cancelling)
     settle(context, vectors)
     usage = usage_records(shard, decoded.outcomes, batch, context.lane_of(shard))
     oddities = {
@@ -171,10 +195,11 @@ def record_outcomes(context: RunContext, shard: ShardRecord, outcomes: list[Outc
     rows = context.folder.rows(shard.number)
     with outcome_writer(context.folder.outcomes_path(shard.number)) as write:
         for begin in range(0, len(rows), GROUP_ROWS):
-            write(_columns(rows[begin : begin + GROUP_ROWS], outcomes[begin : begin + GROUP_ROWS]))
+            write(columns_of(rows[begin : begin + GROUP_ROWS], outcomes[begin : begin + GROUP_ROWS]))
 
 
-def _columns(rows: Sequence[int], outcomes: list[Outcome]) -> dict[str, Sequence[Any]]:
+def columns_of(rows: Sequence[int], outcomes: list[Outcome]) -> dict[str, Sequence[Any]]:
+    """Outcomes as columns of an outcomes file."""
     return {
         "row": rows,
         "error": [outcome.error for outcome in outcomes],
@@ -194,7 +219,7 @@ def _columns(rows: Sequence[int], outcomes: list[Outcome]) -> dict[str, Sequence
 def apply_outcomes(
     context: RunContext,
     shard: ShardRecord,
-    outcomes: list[Outcome],
+    decoded: Decoded,
     vectors: dict[int, Vector],
     *,
     cancelling: bool,
@@ -204,7 +229,8 @@ def apply_outcomes(
     Adds to `vectors`, from the ledger, those it needs and does not find there.
     """
     rows = context.folder.rows(shard.number)
-    errors = [outcome.error for outcome in outcomes]
+    errors = [outcome.error for outcome in decoded.outcomes]
+    spared = frozenset({ErrorClass.TRANSIENT}) if decoded.unrun else frozenset()
     begin = 0
     while begin < len(rows):
         number, first = context.partitions.of(rows[begin])
@@ -218,7 +244,7 @@ def apply_outcomes(
             vector.succeed_all(first, stop, shard.number)
         else:
             indexes = [context.partitions.of(row)[1] for row in rows[begin:end]]
-            _apply(context, shard, vector, indexes, errors[begin:end], cancelling=cancelling)
+            _apply(context, shard, vector, indexes, errors[begin:end], spared=spared, cancelling=cancelling)
         begin = end
 
 
@@ -229,10 +255,12 @@ def _apply(
     indexes: list[int],
     errors: list[ErrorClass | None],
     *,
+    spared: Container[ErrorClass | None],
     cancelling: bool,
 ) -> None:
     for index, error in zip(indexes, errors, strict=True):
-        vector.count_attempt(index)
+        if error not in spared:
+            vector.count_attempt(index)
         if error is None:
             vector.succeed(index, shard.number)
             continue

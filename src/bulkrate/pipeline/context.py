@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -42,8 +43,8 @@ class RunContext:
     `skew_s` is how far the clock of whoever drove the run before may be off ours. `orphans` are batches with
     the run's tag that the ledger does not know, by (shard, digest); None until they were looked for;
     `unidentified` those of which nobody can tell yet. `said` keeps an event from being recorded over and
-    over. `wake` holds, for shards that wait, the time of their next step; it is pacing, not truth, so it
-    lives in memory and a restart simply asks at once.
+    over, `absences` counts how often a result file was not found. `wake` holds, for shards that wait, the
+    time of their next step; it is pacing, not truth, so it lives in memory and a restart simply asks at once.
     """
 
     run: str
@@ -81,6 +82,7 @@ class RunContext:
     looking: anyio.Lock = field(default_factory=anyio.Lock)
     wake: dict[int, datetime] = field(default_factory=dict)
     failures: dict[int, int] = field(default_factory=dict)
+    absences: Counter[str] = field(default_factory=Counter)
     cancel_asked: set[int] = field(default_factory=set)
     heard: Heard = field(default_factory=Heard)
     on_change: Callable[[], None] = lambda: None

@@ -77,6 +77,7 @@ def deliver_run(
     assert run is not None
     job = setup.job
     target = path or Path(run.sink or job.sink_path)
+    setup.check_sink(target)
     written_as = None if path is not None else job.sink.format
     table = is_table(target, written_as)
     joiner = deliverer_for(ledger, home, setup, run, table=table)

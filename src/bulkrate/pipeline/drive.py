@@ -128,6 +128,7 @@ async def _perform_all(
     async def one(step: Step) -> None:
         async with limiter:
             try:
+                context.renew()  # a turn of many steps may be longer than a lease
                 await _perform(context, step, shards[step.shard], situation)
             except Exception as error:
                 # The others finish what they began: a create cut short would be left in doubt.
@@ -154,7 +155,7 @@ async def _perform(context: RunContext, step: Step, shard: ShardRecord, situatio
         case Effect.FENCE:
             await fence(context, shard)
         case Effect.POLL:
-            await poll(context, shard, cancelling=situation.cancelling or context.rescuing)
+            await poll(context, shard, run_ends=situation.cancelling)
         case Effect.LAND if shard.batch_id is None:
             land_answers(context, shard)
         case Effect.LAND:

@@ -20,6 +20,7 @@ from bulkrate.core.request import Embedding, Output
 from bulkrate.datasets.content import key_of
 from bulkrate.datasets.sink import Column, Sink
 from bulkrate.datasets.source import BLOCK_ROWS, Problem, Source
+from bulkrate.errors import SourceChanged
 from bulkrate.ledger.ledger import Ledger
 from bulkrate.pipeline.ends import Ends, outcome_columns
 from bulkrate.pipeline.outcomes import OutcomeReader
@@ -110,17 +111,18 @@ class Joiner:
             return delivery
         raise AssertionError("pairing by key never gives up")
 
-    def rows(self, source: Source) -> Iterator[list[dict[str, Any]]]:
-        """The joined rows without a sink, for `Run.results`. Pairs by key if the source has moved."""
+    def rows(self, source: Source, *, moved: bool) -> Iterator[list[dict[str, Any]]]:
+        """The joined rows without a sink, for `Run.results`; `moved` if the source is not what it was.
+
+        Rows that were given cannot be taken back: raises SourceChanged when it moves while it is read.
+        """
+        pair = self._by_key if moved else self._by_position
         try:
-            yielded = False
-            for rows in self._by_position(source, Delivery()):
-                yield rows
-                yielded = True
+            yield from pair(source, Delivery())
         except _Moved:
-            if yielded:
-                raise AssertionError("the source changed while it was read") from None
-            yield from self._by_key(source, Delivery())
+            raise SourceChanged(
+                "the source changed while the results were read", hint="ask for them again"
+            ) from None
 
     def _by_position(self, source: Source, delivery: Delivery) -> Iterator[list[dict[str, Any]]]:
         seen = 0

@@ -13,10 +13,14 @@ from bulkrate.pipeline.submit import REFUSALS_ALONE, alone, supersede, wait_afte
 from bulkrate.providers.provider import BatchStatus, QueueRefusal
 from bulkrate.signals import signal
 
+# Status calls about a batch that is "not found" before that is told.
+LAG_TRIES = 5
 
-async def poll(context: RunContext, shard: ShardRecord, *, cancelling: bool) -> None:
-    """One status call, and the shard's move if the batch has ended."""
+
+async def poll(context: RunContext, shard: ShardRecord, *, run_ends: bool) -> None:
+    """One status call, and the shard's move if the batch has ended. `run_ends`: nothing is sent again."""
     assert shard.batch_id is not None
+    cancelling = run_ends or context.rescuing
     overdue = _overdue(context, shard)
     signal("poll.before")
     try:
@@ -26,7 +30,9 @@ async def poll(context: RunContext, shard: ShardRecord, *, cancelling: bool) -> 
         else:
             status = await context.connection.status(shard.batch_id)
     except (Unreachable, QuotaError, NotFoundError) as error:
-        # A known batch that is "not found" may be a lagging replica: ask again.
+        context.cancel_asked.discard(shard.number)  # it may not have been heard
+        if isinstance(error, NotFoundError) and _gone(context, shard, run_ends=run_ends):
+            return
         wait_after_failure(context, shard.number, error.retry_after_s)
         return
     except RequestRefused:
@@ -53,6 +59,20 @@ def _overdue(context: RunContext, shard: ShardRecord) -> bool:
         return False
     say_once(context, "overdue", shard, {"after_s": int(age_s)})
     return True
+
+
+def _gone(context: RunContext, shard: ShardRecord, *, run_ends: bool) -> bool:
+    """Whether a batch that is not found is given up. A replica may lag, the key may be another project's, and
+    what is sent again is paid for twice: it is taken to be over only when the run is being ended."""
+    assert shard.batch_id is not None
+    context.absences[shard.batch_id] += 1
+    if context.absences[shard.batch_id] <= LAG_TRIES:
+        return False
+    say_once(context, "batch_not_found", shard, {"batch": shard.batch_id})
+    if run_ends:
+        _ended(context, shard, BatchStatus(shard.batch_id, "not found"), BatchEnd.CANCELLED)
+        context.on_change()
+    return run_ends
 
 
 def _still_running(context: RunContext, shard: ShardRecord, status: BatchStatus) -> None:

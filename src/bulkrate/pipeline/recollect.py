@@ -30,7 +30,7 @@ def recollect_run(ledger: Ledger, context: RunContext) -> None:
         batch = batch_of(context, shard)
         decoded = decode(context, shard, batch)
         record_outcomes(context, shard, decoded.outcomes)
-        apply_outcomes(context, shard, decoded.outcomes, vectors, cancelling=False)
+        apply_outcomes(context, shard, decoded, vectors, cancelling=False)
         usage += usage_records(shard, decoded.outcomes, batch, context.lane_of(shard))
     run = ledger.run(context.run)
     assert run is not None

@@ -9,14 +9,33 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bulkrate.errors import LedgerError
+
 # As many rows as a partition has: most partitions then are one group.
 GROUP_ROWS = 10_000
 
 
 def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """A whole file. (`pq.read_table` would first import a data set engine: 0.1 s and 20 MB for nothing.)"""
-    with pq.ParquetFile(path) as file:
+    with _opened(path) as file:
         return file.read(columns)
+
+
+def lost(path: Path) -> LedgerError:
+    """The error for a file that the ledger counts on."""
+    return LedgerError(
+        f"a file of the run is gone: {path}",
+        code="run_file_lost",
+        hint="put it back; or forget the run (`bulkrate clean`, once it is finished) and run the job again: "
+        "what the provider still has is collected, and costs nothing",
+    )
+
+
+def _opened(path: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path)
+    except FileNotFoundError:
+        raise lost(path) from None
 
 
 def numbers(table: pa.Table, column: str) -> Sequence[int]:
@@ -38,7 +57,7 @@ class RowFile:
     """A file whose first column, `row`, ascends. Reads row groups as they are needed."""
 
     def __init__(self, path: Path) -> None:
-        self._file = pq.ParquetFile(path)
+        self._file = _opened(path)
         self._names = set(self._file.schema_arrow.names)
         metadata = self._file.metadata
         self._spans: list[tuple[int, int]] = []

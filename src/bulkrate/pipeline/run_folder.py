@@ -7,7 +7,7 @@
       duplicates.parquet          rows rejected because their key came before
       shards/00000.rows           row numbers of a shard's requests, in order (u64, little-endian)
       raw/00000.output.jsonl.zst  result files as they came
-      answers/00000/              answer logs of a shard whose requests are sent one by one
+      answers/00000-<digest>/     answer logs of a shard whose requests are sent one by one
       outcomes/00000.parquet      decoded outcomes of a shard, sorted by row
       outcomes/reused.parquet     outcomes taken over from earlier runs of the job
 
@@ -33,7 +33,7 @@ import zstandard
 
 from bulkrate.core.embedding import NUMBER_BYTES
 from bulkrate.pipeline.durable import whole_file
-from bulkrate.pipeline.row_files import GROUP_ROWS, RowFile, numbers, read_parquet
+from bulkrate.pipeline.row_files import GROUP_ROWS, RowFile, lost, numbers, read_parquet
 
 PARTITION_ROWS = 10_000
 MANIFEST_VERSION = b"1"
@@ -79,8 +79,10 @@ class RunFolder:
     def raw_path(self, shard: int, kind: str) -> Path:
         return self.root / "raw" / f"{shard:05d}.{kind}.jsonl.zst"
 
-    def answers_dir(self, shard: int) -> Path:
-        return self.root / "answers" / f"{shard:05d}"
+    def answers_dir(self, shard: int, digest: str) -> Path:
+        # The logs outlive a lost ledger. Packed by other limits, a shard of this number holds other requests
+        # since, and none of them may get an answer by its number alone.
+        return self.root / "answers" / f"{shard:05d}-{digest}"
 
     def outcomes_path(self, shard: int) -> Path:
         return self.root / "outcomes" / f"{shard:05d}.parquet"
@@ -129,6 +131,8 @@ class RunFolder:
         """A partition's bodies, in row order."""
         rest = b""
         path = self.lines_path(partition)
+        if not path.exists():
+            raise lost(path)
         with path.open("rb") as file, zstandard.ZstdDecompressor().stream_reader(file) as stream:
             while chunk := stream.read(_READ_BYTES):
                 *lines, rest = (rest + chunk).split(b"\n")
@@ -147,7 +151,10 @@ class RunFolder:
     def rows(self, shard: int) -> array[int]:
         """Row numbers of a shard, by request number."""
         numbers = array("Q")
-        numbers.frombytes(self.rows_path(shard).read_bytes())
+        try:
+            numbers.frombytes(self.rows_path(shard).read_bytes())
+        except FileNotFoundError:
+            raise lost(self.rows_path(shard)) from None
         if sys.byteorder == "big":  # pragma: no cover - no supported platform
             numbers.byteswap()
         return numbers

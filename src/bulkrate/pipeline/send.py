@@ -19,9 +19,11 @@ import orjson
 import zstandard
 
 from bulkrate.core.identity import RequestId
+from bulkrate.core.json_value import writable
 from bulkrate.core.reconcile import BatchEnd
+from bulkrate.core.run_states import RunState
 from bulkrate.core.shard_states import ShardEvent, ShardState
-from bulkrate.errors import OutcomeUnknown, QuotaError, Unreachable
+from bulkrate.errors import BulkrateError, OutcomeUnknown, QuotaError, Unreachable
 from bulkrate.ledger.answer_log import AnswerLog
 from bulkrate.ledger.records import ShardRecord
 from bulkrate.pipeline.context import RunContext
@@ -31,6 +33,8 @@ from bulkrate.signals import signal
 
 # Calls for one request before it is given up for this attempt.
 TRIES = 8
+# A pause is cut into pieces as long as this: somebody may cancel the run, and the lease runs on.
+LOOK_S = 5.0
 # Marks an intent whose call was refused for certain: nothing was answered, nothing is billed.
 REFUSED = "!"
 
@@ -46,7 +50,13 @@ class Sending:
     tries: dict[int, int] = field(default_factory=dict)
     busy: int = 0
     paused_until: datetime | None = None
+    cancelled: bool = False
     failures: list[Exception] = field(default_factory=list)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether more calls may be begun."""
+        return not self.cancelled and not self.failures
 
 
 async def send(context: RunContext, shard: ShardRecord, *, cancelling: bool) -> None:
@@ -55,12 +65,14 @@ async def send(context: RunContext, shard: ShardRecord, *, cancelling: bool) -> 
         with context.transaction("send_intended") as tx:
             at = context.clock.now()
             tx.move_shard(shard.run, shard.number, ShardEvent.SEND_INTENDED, at, submitted_at=at)
-    folder = context.folder.answers_dir(shard.number)
+    folder = context.folder.answers_dir(shard.number, shard.digest)
     with AnswerLog(folder / "answers") as answers, AnswerLog(folder / "intents") as intents:
         left = [number for number in range(shard.requests) if custom_id(shard, number) not in answers]
         if left and not cancelling:
             work: deque[tuple[int, bytes | None]] = deque((number, None) for number in left)
-            await _answer_all(context, Sending(shard, work, answers, intents), left)
+            sending = Sending(shard, work, answers, intents)
+            await _answer_all(context, sending, left)
+            cancelling = sending.cancelled
         lost = possibly_billed(answers, intents)
         answers.seal()
         intents.seal()
@@ -101,10 +113,9 @@ async def _answer_all(context: RunContext, sending: Sending, left: list[int]) ->
             changed.set()
 
     async with anyio.create_task_group() as group:
-        while sending.busy or (sending.left and not sending.failures):
-            if not sending.failures:
-                await _pause(context, sending)
-            while sending.left and sending.busy < context.throttle.slots and not sending.failures:
+        while sending.busy or (sending.left and sending.goes_on):
+            await _pause(context, sending)
+            while sending.left and sending.busy < context.throttle.slots and sending.goes_on:
                 request, body = sending.left.popleft()
                 if body is None:  # in ascending order the first time, which is how bodies are read
                     body = next(bodies)
@@ -112,19 +123,33 @@ async def _answer_all(context: RunContext, sending: Sending, left: list[int]) ->
                         body = context.wire.with_cap(body, sending.shard.max_output_tokens)
                 sending.busy += 1
                 group.start_soon(one, request, body)
-            await changed.wait()
+            if sending.busy:
+                await changed.wait()
             changed = anyio.Event()
-            context.renew()
+            _look(context, sending)
     if sending.failures:
         raise sending.failures[0]
 
 
 async def _pause(context: RunContext, sending: Sending) -> None:
-    if sending.paused_until is not None:
-        wait_s = (sending.paused_until - context.clock.now()).total_seconds()
-        sending.paused_until = None
-        if wait_s > 0:
-            await context.clock.sleep(wait_s)
+    until, sending.paused_until = sending.paused_until, None
+    while until is not None and sending.goes_on:
+        wait_s = (until - context.clock.now()).total_seconds()
+        if wait_s <= 0:
+            return
+        await context.clock.sleep(min(wait_s, LOOK_S))
+        _look(context, sending)
+
+
+def _look(context: RunContext, sending: Sending) -> None:
+    """Keep the lease, and see whether the run was cancelled. Calls under way go on: they are billed."""
+    try:
+        context.renew()
+        run = context.ledger.run(context.run)
+    except BulkrateError as error:
+        sending.failures.append(error)
+    else:
+        sending.cancelled = run is not None and run.state is RunState.CANCELLING
 
 
 async def _answer(context: RunContext, sending: Sending, request: int, body: bytes) -> None:
@@ -150,7 +175,7 @@ async def _answer(context: RunContext, sending: Sending, request: int, body: byt
         line["error"] = {"code": "no_answer", "message": f"no answer after {tried} calls: {error.code}"}
     else:
         context.throttle.answered()
-        line["response"] = {"status_code": answer.status_code, "body": answer.body}
+        line["response"] = {"status_code": answer.status_code, "body": writable(answer.body)}
     signal("send.after")
     await sending.answers.append(name, line)
     context.on_change()
@@ -158,7 +183,7 @@ async def _answer(context: RunContext, sending: Sending, request: int, body: byt
 
 def land_answers(context: RunContext, shard: ShardRecord) -> None:
     """Turn the shard's answer log into its raw file: from here on the lanes are one."""
-    log = context.folder.answers_dir(shard.number) / "answers"
+    log = context.folder.answers_dir(shard.number, shard.digest) / "answers"
     with (
         AnswerLog(log) as answers,
         whole_file(context.folder.raw_path(shard.number, "output")) as part,

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 from bulkrate.compute.workers import worker_count
 from bulkrate.core.limits import Limits
 from bulkrate.core.request import Choice, FreeText, Output
-from bulkrate.datasets.sink import copied_columns
+from bulkrate.datasets.sink import SinkError, check_path, copied_columns
 from bulkrate.datasets.source import Source, check_columns, open_source
 from bulkrate.errors import SourceError
 from bulkrate.jobs.bounds import longest_answers, max_answer_chars
@@ -53,8 +54,20 @@ class Setup:
         return found
 
     def check(self) -> None:
-        """Raise what no row can mend: a provider, lane or kind of request that there is not."""
+        """Raise what no row can mend: a provider, lane or kind of request that there is not, or a sink that
+        cannot be, or is the source."""
         _ = self.wire
+        check_path(self.job.sink_path, self.job.sink.format)
+        self.check_sink(self.job.sink_path)
+
+    def check_sink(self, path: Path) -> None:
+        """Raise `SinkError` if answers written to `path` would take the place of rows."""
+        if path.resolve() in [file.resolve() for file in self.source.files]:
+            raise SinkError(
+                f"the answers would replace {path.name}, which is a file of the source",
+                code="sink_is_source",
+                hint="write them to another file, and one that no pattern of source.path matches",
+            )
 
     @cached_property
     def source(self) -> Source:

@@ -35,14 +35,12 @@ from bulkrate.pipeline.join import Delivery
 from bulkrate.pipeline.prepare import assemble_run, begin_run, choose_run, packer_for
 from bulkrate.pipeline.prices import find_prices
 from bulkrate.pipeline.recollect import recollect_run
+from bulkrate.pipeline.redirect import check_lane, redirected
 from bulkrate.pipeline.run_folder import Partitions, RunFolder
 from bulkrate.pipeline.setup import Setup
 from bulkrate.pipeline.strays import end_strays
 from bulkrate.pipeline.tick import OnError, tick, work
 from bulkrate.pricing import PriceList, Quote, check_max_cost
-
-# What may change while a run goes on: where the answers go and how long to wait, never what is asked.
-_REDIRECTS = ("sink", "lane", "max_failed", "attempts", "on_rejected")
 
 # Names a ledger elsewhere: a URL, or another file.
 LEDGER = "BULKRATE_LEDGER"
@@ -84,12 +82,17 @@ class Workspace:
             run = begin_run(self.ledger, setup, snapshot, nonce=nonce, at=now)
         if run.state is RunState.ASSEMBLING:
             with self.home.run_lock(run.id):
-                assemble_run(self.ledger, self.home, setup, run, at=now, on_progress=on_progress)
+                # Another process may have done it, and sent it, since: its files are not to be touched.
+                if self.run(run.id).state is RunState.ASSEMBLING:
+                    assemble_run(self.ledger, self.home, setup, run, at=now, on_progress=on_progress)
+            run = self.run(run.id)
         sink = str(job.sink_path)
         document = setup.document()
         if snapshot != run.snapshot:
-            document = _redirected(orjson.loads(run.job_json), document, sink)
+            document = redirected(orjson.loads(run.job_json), document, sink)
         job_json = orjson.dumps(document).decode()
+        if run.state is RunState.ACTIVE:
+            check_lane(run, self.quote(run), approved=self.setup(run).job.lane, wanted=job.lane)
         if (run.sink, run.job_json) != (sink, job_json):
             with self.ledger.transaction("retarget") as tx:
                 tx.set_run(run.id, sink=sink, job_json=job_json)
@@ -132,7 +135,15 @@ class Workspace:
                 "not approved; nothing was spent", code="not_approved", hint="say yes, or pass --yes"
             )
         with self.ledger.transaction("approved") as tx:
-            now = self.clock.now()
+            now, current = self.clock.now(), tx.run(run.id)
+            if current.state is not RunState.READY:  # another process has approved it meanwhile
+                return current
+            if current.quote_json != run.quote_json:
+                raise Refused(
+                    "the quote has changed since it was shown, by another process; nothing was spent",
+                    code="not_approved",
+                    hint="run the job again to see it",
+                )
             tx.move_run(run.id, RunEvent.APPROVED, now, approved_at=now)
             if max_cost is not None:
                 tx.add_event(run.id, "max_cost", now, detail={"max_cost": str(max_cost)})
@@ -157,12 +168,18 @@ class Workspace:
         with ExitStack() as stack:
             alone = self._lock(stack, run_id)
             run = self.run(run_id)
-            if run.state in (RunState.ACTIVE, RunState.CANCELLING):
+            if run.state in (RunState.ACTIVE, RunState.CANCELLING, RunState.SETTLED):
                 setup = self.setup(run)
                 deadline = None if timeout_s is None else self.clock.now() + timedelta(seconds=timeout_s)
-                connection = await setup.provider.connect(
-                    setup.model, kind=setup.kind, env=self.env, state_dir=self.home.root
-                )
+                try:
+                    connection = await setup.provider.connect(
+                        setup.model, kind=setup.kind, env=self.env, state_dir=self.home.root
+                    )
+                except BulkrateError:
+                    # All answers are here: what is left to do at the provider must not keep them.
+                    if run.state is RunState.SETTLED:
+                        return self._delivered(run)
+                    raise
                 try:
                     context = self._context(run, setup, connection, poll_s, alone=alone, on_change=on_change)
                     stack.callback(self._release, context)  # delivering is still under the lease
@@ -307,9 +324,8 @@ class Workspace:
 
     def cancel(self, run_id: str) -> RunRecord:
         """Ask for a run's end: nothing new is submitted; `advance` cancels and harvests what runs."""
-        run = self.run(run_id)
-        if run.state in (RunState.READY, RunState.ACTIVE, RunState.CANCELLING):
-            with self.ledger.transaction("cancel") as tx:
+        with self.ledger.transaction("cancel") as tx:
+            if RUN_TABLE.knows(tx.run(run_id).state, RunEvent.CANCEL):
                 tx.move_run(run_id, RunEvent.CANCEL, self.clock.now())
         return self.run(run_id)
 
@@ -357,7 +373,8 @@ class Workspace:
         """The run's rows joined to the source, in blocks; in a `table` all have the same columns."""
         run = self.run(run_id)
         setup = self.setup(run)
-        return deliverer_for(self.ledger, self.home, setup, run, table=table).rows(setup.source)
+        moved = setup.source.snapshot() != run.snapshot
+        return deliverer_for(self.ledger, self.home, setup, run, table=table).rows(setup.source, moved=moved)
 
     def deliver(self, run_id: str, path: Path | None = None) -> Delivery:
         """Write the answers there are, to the job's sink or to `path`; harmless at any time."""
@@ -366,8 +383,7 @@ class Workspace:
 
     def forgettable(self, older_than: datetime) -> list[str]:
         """Runs that `forget` would delete: finished or never approved, last touched before then."""
-        ended = (RunState.FINISHED, RunState.READY, RunState.ASSEMBLING)
-        return [run.id for run in self.ledger.runs() if run.updated_at < older_than and run.state in ended]
+        return [run.id for run in self.ledger.runs() if _forgettable(run, older_than)]
 
     def forget(self, older_than: datetime) -> list[str]:
         """Delete the forgettable runs, files and ledger rows; returns their ids. One in use is left."""
@@ -376,6 +392,9 @@ class Workspace:
             try:
                 with self.home.run_lock(run):
                     with self.ledger.transaction("clean") as tx:
+                        # It may have been approved, or retried, since it was listed.
+                        if not _forgettable(tx.run(run), older_than):
+                            continue
                         tx.delete_run(run)
                     shutil.rmtree(self.home.run_dir(run), ignore_errors=True)
             except RunBusy:
@@ -384,9 +403,6 @@ class Workspace:
         return gone
 
 
-def _redirected(begun: Mapping[str, Any], now: Mapping[str, Any], sink: str) -> dict[str, Any]:
-    """The job as it was when the run began, which answers that source, with the redirects as they are now."""
-    job = {name: value for name, value in begun["job"].items() if name not in _REDIRECTS}
-    job |= {name: now["job"][name] for name in _REDIRECTS if name in now["job"]}
-    job["sink"] = {**job.get("sink", {}), "path": sink}
-    return {**begun, "job": job}
+def _forgettable(run: RunRecord, older_than: datetime) -> bool:
+    ended = (RunState.FINISHED, RunState.READY, RunState.ASSEMBLING)
+    return run.updated_at < older_than and run.state in ended

@@ -58,15 +58,17 @@ class Http:
                 f"{address_variable} is {base_url!r}, which is not an HTTP address",
                 hint="https://host/v1, for instance",
             )
-        own_host = httpx2.URL(base_url).host
+        own_url, secrets = httpx2.URL(base_url), set(headers)
 
         async def keep_secrets(request: httpx2.Request) -> None:
-            # httpx2 drops only `Authorization` when a redirect leads to another host.
-            if request.url.host != own_host:
-                for name in headers:
+            # httpx2 drops only `Authorization` when a redirect leads elsewhere.
+            if not _same_place(own_url, request.url):
+                for name in secrets:
                     request.headers.pop(name, None)
             elif more_headers is not None:
-                request.headers.update(await more_headers())
+                more = await more_headers()
+                secrets.update(more)
+                request.headers.update(more)
 
         self._client = httpx2.AsyncClient(
             base_url=base_url.rstrip("/") + "/",
@@ -186,6 +188,11 @@ class Http:
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
+
+
+def _same_place(own: httpx2.URL, url: httpx2.URL) -> bool:
+    """Whether `url` is of the same server, and not in the clear where our own is not."""
+    return own.host == url.host and own.port == url.port and url.scheme in (own.scheme, "https")
 
 
 def key_of(env: Mapping[str, str], *names: str) -> str:

@@ -11,12 +11,10 @@ import math
 import re
 from typing import Any
 
-import orjson
-
+from bulkrate.core.json_value import json_of
 from bulkrate.core.outcome import ErrorClass, Outcome
+from bulkrate.core.usage import MOST_TOKENS
 
-# What no answer can have used: a count beyond is an error of its writer. Sums must fit into 64 bits.
-MOST_TOKENS = 10**12
 _BOM = b"\xef\xbb\xbf"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -72,16 +70,8 @@ def tokens(value: Any) -> int:
     return int(value) if number and 0 <= value <= MOST_TOKENS and value == int(value) else 0
 
 
-def to_json(value: Any) -> str:
-    """JSON text of a value that was read from JSON."""
-    try:
-        return orjson.dumps(value).decode()
-    except orjson.JSONEncodeError:  # a whole number of more than 64 bits
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-
-
 def function_call(call_id: Any, name: Any, arguments: Any) -> dict[str, Any]:
     """A call of a function in the shape that answers with calls have in every dialect."""
-    function = {"name": name, "arguments": to_json(arguments or {})}
+    function = {"name": name, "arguments": json_of(arguments or {})}
     named = {"id": call_id} if call_id else {}
     return {**named, "type": "function", "function": function}

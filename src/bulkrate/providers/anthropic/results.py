@@ -12,13 +12,13 @@ from typing import Any
 
 import orjson
 
-from bulkrate.core.json_value import mapping, words
+from bulkrate.core.json_value import json_of, mapping, words
 from bulkrate.core.outcome import ErrorClass, Outcome
 from bulkrate.core.usage import Usage
 from bulkrate.providers.anthropic.batches import plain_id
 from bulkrate.providers.labels import unwrapped
 from bulkrate.providers.provider import Decoded
-from bulkrate.providers.result_json import function_call, read, to_json, tokens, trusted
+from bulkrate.providers.result_json import function_call, read, tokens, trusted
 
 # Types of errors (SDK 2.12.0, `shared/error_object.py`); their messages may change and are not read. Money or
 # rights that are missing are the account's fault: nothing was billed, and the next create call will say so
@@ -105,7 +105,7 @@ def _answer(message: Mapping[str, Any], label: str | None) -> Outcome:
     content = _content(message.get("content"))
     text = content.text
     if not text and content.calls:
-        text = to_json(content.calls)
+        text = json_of(content.calls)
     if text is not None and label is not None:
         text = unwrapped(text, label)
     error, reason = _verdict(message, text)

@@ -10,12 +10,12 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from bulkrate.core.json_value import mapping, text_of
+from bulkrate.core.json_value import json_of, mapping, text_of
 from bulkrate.core.outcome import ErrorClass, Outcome
 from bulkrate.core.usage import NONE, Usage
 from bulkrate.providers.bedrock.parts import TOOL
 from bulkrate.providers.labels import unwrapped
-from bulkrate.providers.result_json import function_call, to_json, tokens
+from bulkrate.providers.result_json import function_call, tokens
 
 # Why an answer ended, where it was not at its end. Words that are not here leave the answer as it is: it was
 # paid for, and is held against the job's own check.
@@ -66,12 +66,12 @@ def _said(blocks: list[dict[str, Any]], *, formed: bool) -> str | None:
     if formed:
         for call in calls:
             if call.get("name") == TOOL:
-                return to_json(call.get("input"))
+                return json_of(call.get("input"))
     texts = [text for block in blocks if (text := text_of(block.get("text"))) is not None]
     if any(texts):
         return "".join(texts)
     if calls:
-        return to_json(
+        return json_of(
             [
                 function_call(call.get("id") or call.get("toolUseId"), call.get("name"), call.get("input"))
                 for call in calls
@@ -99,7 +99,7 @@ def _embedding(fields: Mapping[str, Any], model: str | None) -> Outcome:
     usage = Usage(input_tokens=_tokens(fields, "inputTextTokenCount"))
     if not isinstance(values, list) or not values:
         return Outcome(ErrorClass.TRANSIENT, "the answer has no vector", None, None, model, usage)
-    text = to_json([{"object": "embedding", "index": 0, "embedding": values}])
+    text = json_of([{"object": "embedding", "index": 0, "embedding": values}]) or ""
     return Outcome(text=text, model=model, usage=usage)
 
 

@@ -17,6 +17,7 @@ from urllib.parse import quote, urlsplit
 
 import orjson
 
+from bulkrate.core.json_value import writable
 from bulkrate.core.lanes import Lane
 from bulkrate.core.limits import Limits
 from bulkrate.errors import NotFoundError, OutcomeUnknown, ProviderError, RequestRefused, Unreachable
@@ -149,7 +150,7 @@ class GoogleConnection:
         if file.id.startswith("batches/"):
             operation = await self._http.json("download", "GET", f"{self._api}/{quote(file.id)}")
             for result in inlined(operation):
-                yield orjson.dumps(result) + b"\n"
+                yield orjson.dumps(writable(result)) + b"\n"
             return
         # Not by the file's record: it has a name longer than the Files API reads (js-genai issue 1227).
         try:

@@ -14,13 +14,13 @@ from typing import Any
 
 import orjson
 
-from bulkrate.core.json_value import count, mapping, text_of
+from bulkrate.core.json_value import count, json_of, mapping, text_of
 from bulkrate.core.outcome import ErrorClass, Outcome
 from bulkrate.core.usage import NONE, Usage
 from bulkrate.providers.failures import ROW_FAULTS
 from bulkrate.providers.google.codes import code_name, whole
 from bulkrate.providers.provider import Decoded
-from bulkrate.providers.result_json import function_call, read, to_json, tokens, trusted
+from bulkrate.providers.result_json import function_call, read, tokens, trusted
 
 # Why a model stopped, where it was not at the end of its answer (`types.FinishReason`). Words that are not
 # here leave the answer as it is: it was paid for, and is held against the job's own check.
@@ -155,7 +155,7 @@ def _said(parts: list[Any]) -> str | None:
         return "".join(texts)
     calls = [part["functionCall"] for part in spoken if isinstance(part.get("functionCall"), dict)]
     if calls:
-        return to_json([function_call(call.get("id"), call.get("name"), call.get("args")) for call in calls])
+        return json_of([function_call(call.get("id"), call.get("name"), call.get("args")) for call in calls])
     return "" if texts else None
 
 
@@ -166,7 +166,7 @@ def _embedding(response: Mapping[str, Any]) -> Outcome:
     usage, model = Usage(input_tokens=used), text_of(response.get("modelVersion"))
     if not isinstance(values, list) or not values:
         return Outcome(ErrorClass.TRANSIENT, "the answer has no vector", None, None, model, usage)
-    text = to_json([{"object": "embedding", "index": 0, "embedding": values}])
+    text = json_of([{"object": "embedding", "index": 0, "embedding": values}])
     return Outcome(text=text, model=model, usage=usage)
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-import orjson
 
-from bulkrate.core.json_value import text_of
-from bulkrate.providers.result_json import MOST_TOKENS
+from bulkrate.core.json_value import json_of, text_of
+from bulkrate.core.usage import MOST_TOKENS
 
 
 class InputDetails(msgspec.Struct, gc=False):
@@ -95,7 +94,7 @@ def _body(fields: dict[str, Any]) -> Body:
     return Body(
         model=text_of(fields.get("model")),
         choices=[_choice(choice) for choice in choices] if isinstance(choices, list) else None,
-        data=msgspec.Raw(orjson.dumps(data)) if isinstance(data, list) else msgspec.Raw(),
+        data=msgspec.Raw((json_of(data) or "").encode()) if isinstance(data, list) else msgspec.Raw(),
         usage=_usage(usage) if isinstance(usage, dict) else None,
         error=_error(fields.get("error")),
     )

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from bulkrate.core.json_value import json_of
 from bulkrate.core.outcome import ErrorClass, Outcome
 from bulkrate.core.usage import NONE, Usage
 from bulkrate.providers.labels import unwrapped
@@ -27,7 +28,7 @@ from bulkrate.providers.openai.result_line import (
     typed,
 )
 from bulkrate.providers.provider import Decoded
-from bulkrate.providers.result_json import read, to_json, tokens, trusted
+from bulkrate.providers.result_json import read, tokens, trusted
 
 # Error codes that say more than their status. Sources: batch guide and SDK types, 2026.
 _BY_CODE = {
@@ -130,7 +131,7 @@ def _answer(body: Body, label: str | None) -> Outcome:
     text = message.content
     calls = message.tool_calls or message.function_call
     if not text and calls:
-        text = to_json(calls)
+        text = json_of(calls)
     if text is not None and label is not None:
         text = unwrapped(text, label)
     error, reason = None, None
