@@ -10,7 +10,8 @@ from bulkrate.cli.terminal import Terminal, quoted
 from bulkrate.core.retry import PASSING
 from bulkrate.core.run_states import RunState
 from bulkrate.pipeline.reasons import first_reasons
-from bulkrate.pipeline.report import bill_of, exit_code, report
+from bulkrate.pipeline.reforecast import full_report
+from bulkrate.pipeline.report import bill_of, exit_code
 from bulkrate.pipeline.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ ADVICE = {
 def finish(terminal: Terminal, workspace: Workspace, run: RunRecord) -> int:
     """Tell how a run stands and, for --json, print its report; returns the exit code."""
     code = exit_code(workspace.ledger, run, workspace.setup(run).job.max_failed)
-    document = report(workspace.ledger, run, workspace.prices)
+    document = full_report(workspace, run)
     terminal.pairs(title_of(run), summary_pairs(workspace, run, document))
     for hint in next_steps(workspace, run, document):
         terminal.hint(hint)
@@ -74,6 +75,7 @@ def summary_pairs(
         said = f"{unexplained['input_tokens']:,} in, {unexplained['output_tokens']:,} out"
         pairs.append(("unattributed", f"{said}: billed, but no row explains them"))
     pairs += _cost(workspace, run)
+    pairs += _planned(document)
     if document["sink"] is not None:
         pairs.append(("answers", document["sink"]))
     return pairs
@@ -118,6 +120,22 @@ def _cost(workspace: Workspace, run: RunRecord) -> list[tuple[str, str]]:
         return [("cost", cost)]
     share = round(100 * billed.saving / billed.live)
     return [("cost", cost), ("live price", f"{format_money(billed.live, billed.currency)}; {share} % saved")]
+
+
+def _planned(document: dict[str, Any]) -> list[tuple[str, str]]:
+    """What a plan said, and what it comes to by now."""
+    from bulkrate.cli.outlook import above, band
+
+    planned, now = document["planned"], document["forecast"]
+    pairs = []
+    if planned is not None:
+        # Before the end what was billed is only a part: more than planned is more already.
+        comes_to = document["bill"]["cost"] if now is None else now["expected"]
+        warning = "; warning: it comes to more" if above(comes_to, planned) else ""
+        pairs.append(("planned", band(planned) + warning))
+    if now is not None:
+        pairs.append(("forecast", band(now)))
+    return pairs
 
 
 def next_steps(workspace: Workspace, run: RunRecord, document: dict[str, Any]) -> list[str]:

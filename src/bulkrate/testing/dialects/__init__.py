@@ -28,6 +28,9 @@ _MODULES: Final = {
     "together": "bulkrate.testing.dialects.together",
 }
 
+NAMES: Final = frozenset(_MODULES)
+"""The providers that have a counterpart here."""
+
 
 class Dialect(Protocol):
     """What a wire dialect gives the server."""
