@@ -10,8 +10,10 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping
-from importlib.metadata import entry_points
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from importlib.resources import files
 from pathlib import Path
 
@@ -25,7 +27,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 def provider_names(env: Mapping[str, str] | None = None) -> list[str]:
     """Names of the installed providers, and of those that a file of facts makes."""
-    return sorted({point.name for point in entry_points(group=GROUP)} | _facts_files(env).keys())
+    return sorted(_installed(tuple(sys.path)).keys() | _facts_files(env).keys())
 
 
 def get_provider(name: str, env: Mapping[str, str] | None = None) -> Provider:
@@ -64,11 +66,18 @@ def facts_folders(env: Mapping[str, str] | None = None) -> list[Path]:
 
 
 def _entry_point(name: str) -> Provider | None:
-    for point in entry_points(group=GROUP):
-        if point.name == name:
-            provider: Provider = point.load()
-            return provider
-    return None
+    point = _installed(tuple(sys.path)).get(name)
+    if point is None:
+        return None
+    provider: Provider = point.load()
+    return provider
+
+
+@cache
+def _installed(path: tuple[str, ...]) -> Mapping[str, EntryPoint]:
+    """The providers of installed packages, by name; to look for them takes 15 ms."""
+    del path  # where they are looked for
+    return {point.name: point for point in reversed(tuple(entry_points(group=GROUP)))}
 
 
 def _facts_files(env: Mapping[str, str] | None) -> dict[str, Path]:
