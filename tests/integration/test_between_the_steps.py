@@ -14,8 +14,11 @@ from test_runs import ROWS, Desk
 
 from bulkrate import signals
 from bulkrate.core.run_states import RunEvent, RunState
+from bulkrate.core.shard_states import ShardState
 from bulkrate.errors import Refused
+from bulkrate.pipeline.drive import drive
 from bulkrate.pipeline.report import report
+from bulkrate.providers.provider import BatchStatus, Submission
 
 
 @contextmanager
@@ -143,3 +146,38 @@ def test_a_settled_run_is_delivered_without_a_key(desk: Desk) -> None:
     del desk.workspace.env["OPENAI_API_KEY"]
     desk.run()
     assert (desk.folder / "answers.jsonl").read_bytes() == before
+
+
+class Defective:
+    """A provider's package that stumbles over the answer to its first create."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection, self._stumbles = connection, [KeyError("status")]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    async def create(self, submission: Submission) -> BatchStatus:
+        status: BatchStatus = await self._connection.create(submission)
+        if self._stumbles:
+            raise self._stumbles.pop()
+        return status
+
+
+def test_a_defect_after_a_create_leaves_the_shard_in_doubt(desk: Desk) -> None:
+    desk.write(ROWS)
+    space = desk.workspace
+    run = space.approve(space.prepare(desk.job()), decide=lambda quote: True)
+    setup = space.setup(run)
+
+    async def main() -> None:
+        connection = await setup.provider.connect(setup.model, env=space.env, state_dir=space.home.root)
+        context = space._context(run, setup, Defective(connection), 0.01)
+        with pytest.raises(KeyError):
+            await drive(context)
+        assert space.ledger.shard(run.id, 0).state is ShardState.IN_DOUBT
+        assert await drive(context)
+        await connection.aclose()
+
+    anyio.run(main)
+    assert space.ledger.balance(run.id).succeeded == desk.accepted() == 30

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from bulkrate.core.shard_states import REMOTE, ShardEvent, ShardState
 from bulkrate.errors import (
+    BulkrateError,
     NotFoundError,
     OutcomeUnknown,
     ProviderError,
@@ -118,13 +119,14 @@ async def create(context: RunContext, shard: ShardRecord) -> None:
     except (RequestRefused, NotFoundError) as error:
         _refused(context, shard, intent, error)
         return
-    except Exception as error:
+    except BulkrateError as error:
         # A definite no of another kind (a wrong key, say): nothing was created, the run stops here.
         _after_create(context, shard, intent, ShardEvent.CREATE_DEFERRED, type(error).__name__)
         raise
-    except BaseException:
-        # Interrupted while the call was under way: whether it arrived is not known.
-        _after_create(context, shard, intent, ShardEvent.CREATE_UNKNOWN, "interrupted")
+    except BaseException as error:
+        # Interrupted while the call was under way, or a defect of the provider's package that came after it:
+        # whether it arrived is not known.
+        _after_create(context, shard, intent, ShardEvent.CREATE_UNKNOWN, type(error).__name__)
         raise
     signal("create.after")
     with context.transaction("create_answered") as tx:

@@ -185,8 +185,7 @@ class Workspace:
                     stack.callback(self._release, context)  # delivering is still under the lease
                     settled = await drive(context, deadline=deadline, until_submitted=until_submitted)
                     if settled:
-                        await end_strays(context)
-                        await self._tidy(context, setup)
+                        await self._leave(context, setup)
                 finally:
                     await connection.aclose()
             return self._delivered(self.run(run_id))
@@ -305,6 +304,15 @@ class Workspace:
         """The limit the run was approved under, the latest if several."""
         limits = [event.detail_json for event in self.ledger.events(run_id) if event.kind == "max_cost"]
         return Decimal(orjson.loads(limits[-1])["max_cost"]) if limits and limits[-1] else None
+
+    async def _leave(self, context: RunContext, setup: Setup) -> None:
+        """What is left to do at the provider; whatever goes wrong there, the answers are delivered."""
+        try:
+            await end_strays(context)
+            await self._tidy(context, setup)
+        except Exception:
+            self._delivered(self.run(context.run))
+            raise
 
     async def _tidy(self, context: RunContext, setup: Setup) -> None:
         """Delete the remote files that the job does not keep; one that stays costs nothing."""
