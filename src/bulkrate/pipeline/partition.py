@@ -44,7 +44,8 @@ class AssembledPartition:
 class PartitionAssembler:
     """Writes partitions; a copy of it works in every worker process.
 
-    `make_counter` makes the token counter where the work is done: a vocabulary cannot be handed over.
+    `make_counter` makes the token counter where the work is done: a vocabulary cannot be handed over. What
+    the counters of `also` say, those of other models, is written beside the manifest.
     """
 
     def __init__(
@@ -55,20 +56,23 @@ class PartitionAssembler:
         make_counter: Callable[[], TokenCounter],
         checks: Checks,
         folder: RunFolder,
+        also: Sequence[Callable[[], TokenCounter]] = (),
     ) -> None:
         self._key = key
         self._encoder = encoder
         self._make_counter = make_counter
         self._checks = checks
         self._folder = folder
+        self._also = also
 
     def prepare(self) -> None:
-        """Load the vocabulary."""
-        self._make_counter().count_texts(["the first count loads the vocabulary"])
+        """Load the vocabularies."""
+        for make_counter in (self._make_counter, *self._also):
+            make_counter().count_texts(["the first count loads the vocabulary"])
 
     def __call__(self, portions: Iterable[Portion]) -> AssembledPartition:
         """Write the manifest and the bodies of the partition that these rows are."""
-        columns = _Columns()
+        columns = _Columns(also=[[] for _ in self._also])
         counter = self._make_counter()
         remaining = iter(portions)
         first = next(remaining)
@@ -78,6 +82,8 @@ class PartitionAssembler:
                 for block in portion.blocks(BLOCK_ROWS):
                     write_lines(self._encode(block, columns, counter))
         self._folder.write_manifest(number, columns.finished())
+        if self._also:
+            self._folder.write_counts(number, columns.also)
         return columns.result(number)
 
     def _encode(self, block: Block, columns: _Columns, counter: TokenCounter) -> list[bytes]:
@@ -106,6 +112,9 @@ class PartitionAssembler:
             sizes[at] = len(found.body)
             chats.append(found.texts)
             counted.append(index)
+        for counted_by, make_counter in zip(columns.also, self._also, strict=True):
+            for index, tokens in zip(counted, self._count(chats, make_counter()), strict=True):
+                counted_by[base + index] = tokens
         counts = self._count(chats, counter)
         for index, tokens in zip(counted, counts, strict=True):
             columns.tokens[base + index] = tokens
@@ -158,6 +167,7 @@ class _Columns:
     tokens: list[int] = field(default_factory=list)
     body_bytes: list[int] = field(default_factory=list)
     rejected: dict[int, tuple[Problem, str]] = field(default_factory=dict)
+    also: list[list[int]] = field(default_factory=list)
 
     def begin(self, first: int, count: int) -> int:
         """Make room for new rows, of which nothing is known yet; returns the index of the first."""
@@ -170,6 +180,8 @@ class _Columns:
         self.fingerprint.extend(unknown)
         self.tokens.extend([0] * count)
         self.body_bytes.extend([0] * count)
+        for counts in self.also:
+            counts.extend([0] * count)
         return base
 
     def reject(self, index: int, problem: Problem, where: str) -> None:

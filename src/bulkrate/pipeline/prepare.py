@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -25,6 +25,7 @@ from bulkrate.pipeline.row_files import numbers
 from bulkrate.pipeline.run_folder import Partitions, RunFolder
 from bulkrate.pipeline.setup import Setup
 from bulkrate.pricing import Quote, TooFew, make_quote
+from bulkrate.tokens import TokenCounter
 
 Progress = Callable[[int], None]
 
@@ -60,9 +61,10 @@ def assemble_and_check(
     *,
     ledger: Ledger | None = None,
     earlier: list[EarlierRun] | None = None,
+    also: Sequence[Callable[[], TokenCounter]] = (),
     on_progress: Progress = lambda rows: None,
 ) -> Checked:
-    """Render and check every row of the job's source into `folder`."""
+    """Render and check every row of the job's source into `folder`. Counters of `also` count, too."""
     scratch = folder.root / "scratch"
     keys = DigestBuckets(scratch / "keys")
     fingerprints = DigestBuckets(scratch / "fingerprints")
@@ -73,6 +75,7 @@ def assemble_and_check(
             make_counter=setup.make_counter,
             checks=setup.checks,
             folder=folder,
+            also=also,
         )
         assembled = assemble(
             setup.source,
@@ -252,15 +255,7 @@ def assemble_run(
         shutil.rmtree(folder.root / name, ignore_errors=True)
     for path in (folder.aliases_path, folder.duplicates_path):
         path.unlink(missing_ok=True)
-    earlier = [
-        EarlierRun(known.id, RunFolder(home.run_dir(known.id)))
-        for known in ledger.runs(job_name=run.job_name)
-        if known.id != run.id
-        and known.provider == run.provider
-        and known.state not in (RunState.ASSEMBLING, RunState.READY)
-        and not run.nonce
-    ]
-    earlier = [known for known in earlier if known.folder.root.exists()]
+    earlier = [] if run.nonce else earlier_runs(ledger, home, setup, run.id)
     checked = assemble_and_check(setup, folder, ledger=ledger, earlier=earlier, on_progress=on_progress)
     packer = packer_for(setup, run.id, folder, checked.partitions)
     shards = packer.pending(
@@ -290,6 +285,18 @@ def assemble_run(
             quote_json=orjson.dumps(quote.to_json()).decode(),
         )
     return checked
+
+
+def earlier_runs(ledger: Ledger, home: Home, setup: Setup, run: str | None = None) -> list[EarlierRun]:
+    """The runs, newest first, whose answers a run of this job may take over; `run` is the one that asks."""
+    found = [
+        EarlierRun(known.id, RunFolder(home.run_dir(known.id)))
+        for known in ledger.runs(job_name=setup.job.name)
+        if known.id != run
+        and known.provider == setup.job.provider
+        and known.state not in (RunState.ASSEMBLING, RunState.READY)
+    ]
+    return [known for known in found if known.folder.root.exists()]
 
 
 def packer_for(setup: Setup, run: str, folder: RunFolder, partitions: Partitions) -> Packer:

@@ -70,6 +70,9 @@ class RunFolder:
     def manifest_path(self, partition: int) -> Path:
         return self.root / "partitions" / f"{partition:05d}.parquet"
 
+    def counts_path(self, partition: int) -> Path:
+        return self.root / "partitions" / f"{partition:05d}.counts.parquet"
+
     def lines_path(self, partition: int) -> Path:
         return self.root / "partitions" / f"{partition:05d}.lines.zst"
 
@@ -116,6 +119,16 @@ class RunFolder:
     def manifest(self, partition: int, columns: Sequence[str] | None = None) -> pa.Table:
         """A partition's manifest, all or some columns."""
         return read_parquet(self.manifest_path(partition), columns)
+
+    def write_counts(self, partition: int, counts: Sequence[Sequence[int]]) -> None:
+        """Write what counters of other models say of each row, a column each: of a plan, never of a run."""
+        columns = {str(number): pa.array(column, pa.uint32()) for number, column in enumerate(counts)}
+        with whole_file(self.counts_path(partition)) as part:
+            pq.write_table(pa.table(columns), part, compression="zstd", use_dictionary=False)
+
+    def counts(self, partition: int, number: int) -> Sequence[int]:
+        """What counter `number` says of each row of a partition."""
+        return numbers(read_parquet(self.counts_path(partition), [str(number)]), str(number))
 
     @contextmanager
     def line_writer(self, partition: int) -> Iterator[Callable[[Sequence[bytes]], object]]:

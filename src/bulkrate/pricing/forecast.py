@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import mul
 
-from bulkrate.pricing.pilot import Stratum, stratify
+from bulkrate.pricing.pilot import Stratum, sort_into_strata, stratify
 
 RESAMPLES = 999
 CONFIDENCE = 0.95
@@ -83,6 +83,27 @@ def forecast(
         drawn=sum(len(stratum.values) for stratum in strata),
         skewed=skewed,
     )
+
+
+def forecast_by_others(
+    lengths: Mapping[int, int],
+    others: Iterable[tuple[int, float]],
+    *,
+    seed: int | str,
+    most: float = math.inf,
+) -> Forecast:
+    """The sum over rows none of which was drawn, from (input tokens, value) of rows that are not among them.
+
+    Both are taken for a random part of one larger whole: true as far as this work is like that. `assumed`
+    says so. Raises ValueError when there are no others.
+    """
+    strata = [
+        Stratum(stratum.rows + len(stratum.values), stratum.values)
+        for stratum in sort_into_strata(lengths, others)
+    ]
+    seen = sum(sum(stratum.values) for stratum in strata)
+    found = forecast(strata, seed=seed, most=most + seen).plus(-seen)
+    return replace(found, rows=sum(lengths.values()), assumed=True)
 
 
 def reforecast(

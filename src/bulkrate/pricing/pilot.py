@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import random
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 STRATA = 5
 # A stratum with fewer drawn rows says too little about its spread: it is joined with its neighbour.
@@ -39,15 +40,26 @@ def stratify(
     `drawn` is row number -> value (output tokens, or what they cost). Rows of one length are never parted. A
     stratum with too few drawn rows is joined with the next.
     """
-    in_order = sorted(input_tokens)
-    rows = len(in_order)
-    edges = sorted({in_order[rows * part // strata] for part in range(1, strata)}) if rows else []
-    begins = [0, *(bisect_right(in_order, edge) for edge in edges), rows]
+    return sort_into_strata(
+        Counter(input_tokens), ((input_tokens[row], value) for row, value in drawn.items()), strata=strata
+    )
+
+
+def sort_into_strata(
+    lengths: Mapping[int, int], drawn: Iterable[tuple[int, float]], *, strata: int = STRATA
+) -> list[Stratum]:
+    """The same, of `lengths` (input tokens -> rows) and (input tokens, value) of each drawn row."""
+    in_order = sorted(lengths)
+    below = list(accumulate(lengths[length] for length in in_order))
+    rows = below[-1] if below else 0
+    ranks = [rows * part // strata for part in range(1, strata)] if rows else []
+    edges = sorted({in_order[bisect_right(below, rank)] for rank in ranks})
+    begins = [0, *(below[bisect_left(in_order, edge)] for edge in edges), rows]
     sizes = [end - begin for begin, end in pairwise(begins)]
     values: list[list[float]] = [[] for _ in sizes]
-    for row, value in drawn.items():
+    for length, value in drawn:
         # An edge itself belongs to the stratum below it.
-        values[bisect_left(edges, input_tokens[row])].append(value)
+        values[bisect_left(edges, length)].append(value)
     return _joined(sizes, values)
 
 

@@ -27,6 +27,16 @@ class BytesEstimate:
         self.reply_tokens = reply_tokens
         self.source = f"estimate: {bytes_per_token:g} bytes a token" + (f" ({remark})" if remark else "")
 
+    def __eq__(self, other: object) -> bool:
+        """Whether it counts alike."""
+        return isinstance(other, BytesEstimate) and self._rule() == other._rule()
+
+    def __hash__(self) -> int:
+        return hash(self._rule())
+
+    def _rule(self) -> tuple[str, int, int]:
+        return self.source, self.message_tokens, self.reply_tokens
+
     def count_texts(self, texts: Sequence[str]) -> list[int]:
         """Estimated tokens of each text by itself; 0 for an empty one."""
         return [self._tokens(text) for text in texts]

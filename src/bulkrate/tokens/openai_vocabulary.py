@@ -38,6 +38,15 @@ class OpenAIVocabularyCounter:
         self._source = f"toktok {encoding}" + (f" ({remark})" if remark else "")
         self._texts = RepeatedTexts(self._encode)
 
+    def __eq__(self, other: object) -> bool:
+        """Whether it counts alike."""
+        if not isinstance(other, OpenAIVocabularyCounter):
+            return NotImplemented
+        return (self.opening_tokens, self.source) == (other.opening_tokens, other.source)
+
+    def __hash__(self) -> int:
+        return hash((self.opening_tokens, self.source))
+
     @property
     def method(self) -> Method:
         """``estimate`` when it is not published that the model uses this encoding."""

@@ -1,0 +1,225 @@
+"""The plan: what a job would cost with which model on which lane, and what was approved when it is run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any, Literal
+
+from bulkrate.pricing.ceiling import ceiling
+from bulkrate.pricing.forecast import Forecast
+from bulkrate.pricing.lengths import Lengths
+from bulkrate.pricing.rates import Rate
+from bulkrate.pricing.statement import text
+
+VERSION = 1
+
+# Where the length of the answers is known from: none are needed, rows drawn from this very source, earlier
+# runs of the same template, the job's own model standing in for another one, or nothing at all.
+Basis = Literal["none_needed", "pilot", "history", "other_model", "unknown"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputForecast:
+    """Output tokens of all rows still to send. Without a basis `low` is 0, and `high` what the caps allow."""
+
+    basis: Basis
+    low: int
+    expected: int | None
+    high: int | None
+    answers: int = 0  # that it was learned from
+    confidence: float | None = None
+    skewed: bool = False
+    source: str = ""
+
+    @classmethod
+    def unknown(cls, most: int | None) -> OutputForecast:
+        """Nothing is known but the caps."""
+        if most == 0:
+            return cls(basis="none_needed", low=0, expected=0, high=0)
+        return cls(basis="unknown", low=0, expected=None, high=most)
+
+    @classmethod
+    def of(cls, found: Forecast, basis: Basis, source: str) -> OutputForecast:
+        """From a forecast in tokens."""
+        return cls(
+            basis=basis,
+            low=max(int(found.low), 0),
+            expected=max(round(found.expected), 0),
+            high=max(-int(-found.high // 1), 0),
+            answers=found.drawn,
+            confidence=found.confidence,
+            skewed=found.skewed,
+            source=source,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retries:
+    """What was paid in all over what the answers that count cost, in own earlier runs; None: not measured."""
+
+    factor: Decimal | None = None
+    runs: int = 0
+
+    @property
+    def times(self) -> Decimal:
+        """What to multiply by."""
+        return Decimal(1) if self.factor is None else self.factor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LanePlan:
+    """One model on one lane. `ceiling` is for sending every row once with every answer at its cap.
+
+    None is not known. `chance_missed` is that of the job's deadline, without one of the provider's window;
+    `takes_s` how long single requests would take.
+    """
+
+    lane: str
+    low: Decimal | None = None
+    expected: Decimal | None = None
+    high: Decimal | None = None
+    ceiling: Decimal | None = None
+    published: bool = False
+    priced_as: str = ""
+    prices_dated: date | None = None
+    prices_source: str = ""
+    chance_missed: float | None = None
+    takes_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelPlan:
+    """One model on the lanes its provider has."""
+
+    model: str
+    rows: int
+    input_tokens: int
+    longest_input_tokens: int
+    input_method: str
+    input_source: str
+    rows_too_long: int
+    max_output_tokens: int | None
+    output: OutputForecast
+    retries: Retries
+    lanes: Mapping[str, LanePlan]
+    free: bool = False
+    notes: tuple[str, ...] = ()
+
+    def saving(self, lane: str) -> Decimal | None:
+        """What the lane costs less than live: of the expected costs, else of the ceilings."""
+        own, live = self.lanes.get(lane), self.lanes.get("live")
+        if own is None or live is None:
+            return None
+        for mine, theirs in ((own.expected, live.expected), (own.ceiling, live.ceiling)):
+            if mine is not None and theirs is not None:
+                return theirs - mine
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The document. `rows` counts them by what becomes of them, `digests` are what a run is held against."""
+
+    job: str
+    job_file: str | None
+    document: Mapping[str, Any]
+    made_at: datetime
+    rows: Mapping[str, int]
+    problems: Mapping[str, int]
+    lengths: Lengths
+    shards: int
+    lane: str
+    window_s: float
+    deadline_s: float | None
+    turnaround: Mapping[str, Any]
+    models: tuple[ModelPlan, ...]
+    digests: Mapping[str, Any]
+    pilot: Mapping[str, Any] | None = None
+    currency: str = "USD"
+
+    @property
+    def own(self) -> ModelPlan:
+        """The job's own model."""
+        return self.models[0]
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain document: money as strings, so that no reader rounds it."""
+        return {
+            "bulkrate_plan": VERSION,
+            "job": self.job,
+            "job_file": self.job_file,
+            "made_at": self.made_at.isoformat(),
+            "rows": dict(self.rows),
+            "problems": dict(self.problems),
+            "input_tokens": self.own.input_tokens,
+            "histogram": self.lengths.histogram(),
+            "shards": self.shards,
+            "lane": self.lane,
+            "window_s": self.window_s,
+            "deadline_s": self.deadline_s,
+            "turnaround": dict(self.turnaround),
+            "currency": self.currency,
+            "pilot": None if self.pilot is None else dict(self.pilot),
+            "models": [_model_document(model) for model in self.models],
+            "digests": dict(self.digests),
+            "document": dict(self.document),
+        }
+
+    def _repr_html_(self) -> str:
+        from bulkrate.pricing.plan_table import html
+
+        return html(self)
+
+
+def cost_on(
+    lane: str,
+    rate: Rate | None,
+    lengths: Lengths,
+    *,
+    output: OutputForecast,
+    cap: int | None,
+    retries: Retries,
+) -> LanePlan:
+    """A lane's costs. Without a forecast the upper end is the ceiling, and there is no middle."""
+    if rate is None or not rate.metered:
+        return LanePlan(lane=lane, priced_as="" if rate is None else rate.priced_as)
+    most = ceiling(rate, lengths.load(cap))
+    known = output.expected is not None
+    high = lengths.cost(rate, output.high) * retries.times if known and output.high is not None else most
+    return LanePlan(
+        lane=lane,
+        low=lengths.cost(rate, output.low) * (retries.times if known else 1),
+        expected=None if output.expected is None else lengths.cost(rate, output.expected) * retries.times,
+        high=high,
+        ceiling=most,
+        published=rate.published,
+        priced_as=rate.priced_as,
+        prices_dated=rate.dated,
+        prices_source=rate.source,
+    )
+
+
+def fewer_rows(output: OutputForecast, answered_tokens: int) -> OutputForecast:
+    """The forecast less answers that are there already."""
+    return replace(
+        output,
+        low=max(output.low - answered_tokens, 0),
+        expected=None if output.expected is None else max(output.expected - answered_tokens, 0),
+        high=None if output.high is None else max(output.high - answered_tokens, 0),
+    )
+
+
+def _model_document(model: ModelPlan) -> dict[str, Any]:
+    document = asdict(model)
+    document["notes"] = list(model.notes)
+    document["retries"]["factor"] = text(model.retries.factor)
+    for name, lane in document["lanes"].items():
+        saving = model.saving(name)
+        lane["saving"] = saving
+        for field in ("low", "expected", "high", "ceiling", "saving"):
+            lane[field] = text(lane[field])
+        lane["prices_dated"] = None if lane["prices_dated"] is None else lane["prices_dated"].isoformat()
+    return document
