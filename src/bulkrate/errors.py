@@ -10,6 +10,7 @@
     ├── RunBusy                   exit 3   another process drives this run
     ├── NotFinished               exit 3   time is up, the work goes on
     ├── Refused                   exit 4   over the cost limit, or not approved
+    │   ├── PlanChanged                    what a plan was made of is not as it was
     │   └── CanaryFailed                   the sample failed, so the rest was not sent
     └── ProviderError                      a provider said no
         ├── AuthError                      key missing, wrong, or without the right
@@ -35,6 +36,7 @@ __all__ = [
     "NotFinished",
     "NotFoundError",
     "OutcomeUnknown",
+    "PlanChanged",
     "ProviderError",
     "QuotaError",
     "Refused",
@@ -120,6 +122,12 @@ class Refused(BulkrateError):
 
     exit_code = 4
     default_code = "refused"
+
+
+class PlanChanged(Refused):
+    """The rows, the job, its model or its prices are not what the plan was made of. Nothing was sent."""
+
+    default_code = "plan_changed"
 
 
 class CanaryFailed(Refused):

@@ -13,6 +13,7 @@ from bulkrate.errors import BulkrateError
 if TYPE_CHECKING:
     from bulkrate.jobs.spec import Job
     from bulkrate.ledger.records import RunRecord
+    from bulkrate.pipeline.planned import PlanFile
     from bulkrate.pipeline.workspace import Workspace
 
 JOB_SUFFIXES = (".yaml", ".yml", ".json")
@@ -43,10 +44,35 @@ def job_of(file: str, *, model: str | None = None, sink: Path | None = None) -> 
             hint="change request.model in the job file",
         )
     job = load_job(file, model=model)
-    if sink is not None:
-        changed = job.sink.model_copy(update={"path": str(sink.absolute()), "format": None})
-        job = job.model_copy(update={"sink": changed})
-    return job
+    return redirected(job, sink)
+
+
+def redirected(job: Job, sink: Path | None) -> Job:
+    """The job with its answers going elsewhere."""
+    if sink is None:
+        return job
+    changed = job.sink.model_copy(update={"path": str(sink.absolute()), "format": None})
+    return job.model_copy(update={"sink": changed})
+
+
+def job_or_plan(
+    file: str, *, model: str | None = None, sink: Path | None = None
+) -> tuple[Job, PlanFile | None]:
+    """The job in a job file; or the one a plan is of, as it is now, and the plan."""
+    from bulkrate.api import is_batch_file
+    from bulkrate.pipeline.planned import read_plan
+
+    plan = read_plan(Path(file))
+    if plan is None:
+        return job_of(file, model=model, sink=sink), None
+    if model is not None:
+        raise BulkrateError("a plan says which model answers", code="usage", hint="leave --model out")
+    if plan.job_file is None:
+        return redirected(plan.job(), sink), plan
+    lines = is_batch_file(plan.job_file)
+    return job_of(
+        str(plan.job_file), model=plan.document["job"].get("model") if lines else None, sink=sink
+    ), plan
 
 
 def run_of(workspace: Workspace, text: str) -> RunRecord:

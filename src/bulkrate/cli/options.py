@@ -55,6 +55,13 @@ def share(text: str) -> Decimal:
     return value / 100 if percent else value
 
 
+JobOrPlan = Annotated[
+    str,
+    typer.Argument(
+        metavar="FILE",
+        help="A job file (*.bulk.yaml), an OpenAI batch file (.jsonl), or a plan (*.plan.json).",
+    ),
+]
 File = Annotated[
     str,
     typer.Argument(metavar="FILE", help="A job file (*.bulk.yaml), or an OpenAI batch file (.jsonl)."),

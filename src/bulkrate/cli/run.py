@@ -14,6 +14,7 @@ from bulkrate.cli.terminal import Terminal
 if TYPE_CHECKING:
     from bulkrate.jobs.spec import Job
     from bulkrate.ledger.records import RunRecord
+    from bulkrate.pipeline.planned import PlanFile
     from bulkrate.pipeline.workspace import Workspace
 
 Sink = Annotated[
@@ -24,7 +25,7 @@ Sink = Annotated[
 
 def run(
     context: typer.Context,
-    file: options.File,
+    file: options.JobOrPlan,
     *,
     yes: options.Yes = False,
     json: options.Json = False,
@@ -35,18 +36,18 @@ def run(
     sink: Sink = None,
     model: options.Model = None,
 ) -> int:
-    """Run a job: assemble, check, quote, send, wait, deliver.
+    """Run a job, or a plan of one: assemble, check, quote, send, wait, deliver.
 
     Running the same job again resumes it, and sends nothing twice. Ctrl-C stops the waiting, not the work.
     """
-    from bulkrate.cli.choosing import job_of, workspace_of
+    from bulkrate.cli.choosing import job_or_plan, workspace_of
     from bulkrate.cli.driving import drive_run
     from bulkrate.cli.summary import finish
 
     terminal: Terminal = context.obj
-    job = job_of(file, model=model, sink=sink)
+    job, plan = job_or_plan(file, model=model, sink=sink)
     with workspace_of(terminal) as workspace:
-        begun = begin(terminal, workspace, job, fresh=fresh, yes=yes, max_cost=max_cost)
+        begun = begin(terminal, workspace, job, plan, fresh=fresh, yes=yes, max_cost=max_cost)
         if not drives(begun):
             # All there is to do is to write the answers, should they have been moved or deleted.
             workspace.deliver(begun.id)
@@ -59,20 +60,29 @@ def begin(
     terminal: Terminal,
     workspace: Workspace,
     job: Job,
+    plan: PlanFile | None = None,
     *,
     fresh: bool,
     yes: bool,
     max_cost: Decimal | None,
 ) -> RunRecord:
-    """The run of a job, assembled, quoted and approved."""
+    """The run of a job, assembled, quoted and approved; held against a plan if there is one."""
     from bulkrate.cli.approving import approve
     from bulkrate.cli.preparing import prepare, tell_rejected
     from bulkrate.core.run_states import RunState
+    from bulkrate.pipeline.planned import hold, hold_run, note_plan
 
+    if plan is not None:
+        hold(workspace, plan, job)
     prepared = prepare(terminal, workspace, job, fresh=fresh)
+    if plan is not None:
+        hold_run(plan, prepared, workspace.quote(prepared))
     if prepared.state is RunState.READY:
         tell_rejected(terminal, workspace, prepared)
-        return approve(terminal, workspace, prepared, yes=yes, max_cost=max_cost)
+        approved = approve(terminal, workspace, prepared, yes=yes, max_cost=max_cost)
+        if plan is not None:
+            note_plan(workspace, plan, approved)
+        return approved
     balance = workspace.ledger.balance(prepared.id)
     if prepared.state is RunState.FINISHED:
         terminal.note(f"run {prepared.id} has answered this already: nothing to send (--fresh starts anew)")

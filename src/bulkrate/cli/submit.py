@@ -11,7 +11,7 @@ from bulkrate.cli.terminal import Terminal
 
 def submit(
     context: typer.Context,
-    file: options.File,
+    file: options.JobOrPlan,
     *,
     yes: options.Yes = False,
     json: options.Json = False,
@@ -26,16 +26,16 @@ def submit(
 
     Ends with 0 when everything packed is with the provider, 3 when time is up before that.
     """
-    from bulkrate.cli.choosing import job_of, workspace_of
+    from bulkrate.cli.choosing import job_or_plan, workspace_of
     from bulkrate.cli.driving import drive_run
     from bulkrate.cli.summary import finish
     from bulkrate.core.run_states import RunState
     from bulkrate.pipeline.report import submitted
 
     terminal: Terminal = context.obj
-    job = job_of(file, model=model, sink=sink)
+    job, plan = job_or_plan(file, model=model, sink=sink)
     with workspace_of(terminal) as workspace:
-        run = begin(terminal, workspace, job, fresh=fresh, yes=yes, max_cost=max_cost)
+        run = begin(terminal, workspace, job, plan, fresh=fresh, yes=yes, max_cost=max_cost)
         if drives(run):
             run = drive_run(terminal, workspace, run.id, timeout_s=timeout, poll_s=poll, until_submitted=True)
         code = finish(terminal, workspace, run)

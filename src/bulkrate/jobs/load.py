@@ -79,8 +79,8 @@ def _load(document: Document, base: Path) -> Job:
         )
     defects = list(document.defects)
     job: Job | None = None
-    if "base" in data:
-        defects.append(Defect(("base",), document.line_of(("base",)), "there is no such field"))
+    ours = [name for name in ("base", "only_rows") if name in data]
+    defects += [Defect((name,), document.line_of((name,)), "there is no such field") for name in ours]
     try:
         job = Job.model_validate({**data, "base": base})
     except ValidationError as error:

@@ -247,6 +247,13 @@ class Job(BaseModel):
         Field(exclude=True, description="The folder that relative paths start from."),
     ] = Field(default_factory=Path.cwd)
 
+    only_rows: SkipJsonSchema[
+        Annotated[
+            tuple[int, ...] | None,
+            Field(description="Row numbers, from 0, in the order they were drawn: those of a pilot."),
+        ]
+    ] = None
+
     # Where each field stands in the job file, for messages; set by the loader.
     _origin: Any = PrivateAttr(default=None)
 
@@ -336,6 +343,8 @@ class Job(BaseModel):
         if self.canary is not None:
             # The sample is the first shard: it decides how rows fall into shards.
             fields = {**fields, "canary": self.canary.rows}
+        if self.only_rows is not None:
+            fields = {**fields, "only_rows": self.only_rows}
         return orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)
 
 

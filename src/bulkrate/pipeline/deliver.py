@@ -40,6 +40,7 @@ def deliverer_for(ledger: Ledger, home: Home, setup: Setup, run: RunRecord, *, t
         key=key,
         names=result_names(_source_names(setup, table)),
         include=include,
+        row_numbers=setup.row_numbers,
     )
 
 

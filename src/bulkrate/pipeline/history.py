@@ -23,7 +23,7 @@ from bulkrate.pipeline.row_files import numbers
 from bulkrate.pipeline.run_folder import RunFolder
 from bulkrate.pipeline.setup import Setup
 from bulkrate.pricing import PriceList, bill
-from bulkrate.pricing.plan import Retries
+from bulkrate.pricing.plan import AnswerLength, Retries
 from bulkrate.pricing.turnaround import Seen
 
 # So many answers are looked at, of so many partitions of a run: more would say the same.
@@ -59,9 +59,9 @@ class History:
         ]
         return cls(ledger, home, tuple(found[:MOST_RUNS]))
 
-    def answers(self) -> list[tuple[int, int]]:
-        """(input tokens, output tokens) of answers drawn at random, newest runs first."""
-        found: list[tuple[int, int]] = []
+    def answers(self) -> list[AnswerLength]:
+        """Answers drawn at random, newest runs first."""
+        found: list[AnswerLength] = []
         for run in self.runs:
             chance = random.Random(run.id)  # noqa: S311 - no secret
             mine = list(self._answers_of(run, chance))
@@ -70,20 +70,21 @@ class History:
                 break
         return found
 
-    def _answers_of(self, run: RunRecord, chance: random.Random) -> Iterator[tuple[int, int]]:
+    def _answers_of(self, run: RunRecord, chance: random.Random) -> Iterator[AnswerLength]:
         folder = RunFolder(self.home.run_dir(run.id))
-        reader = OutcomeReader(folder, ["output_tokens"])
+        reader = OutcomeReader(folder, ["input_tokens", "output_tokens"])
         parts = self.ledger.partitions(run.id)
         for part in chance.sample(parts, min(len(parts), MOST_PARTITIONS)):
             vector = self.ledger.vector(run.id, part.number)
-            outputs = reader.partition(part.first_row, vector)["output_tokens"]
+            outcomes = reader.partition(part.first_row, vector)
+            billed, outputs = outcomes["input_tokens"], outcomes["output_tokens"]
             inputs = numbers(folder.manifest(part.number, ["tokens"]), "tokens")
             copied = folder.pairs(folder.aliases_path, part.first_row, part.first_row + part.rows)
             for index in vector.rows_in(RowState.SUCCEEDED):
                 if vector.shards[index] == REUSED or part.first_row + index in copied:
                     continue
                 if outputs[index] is not None:
-                    yield inputs[index], outputs[index]
+                    yield AnswerLength(inputs[index], outputs[index], billed[index])
 
     def retries(self, prices: PriceList) -> Retries:
         """What was paid over what the answers that count cost."""

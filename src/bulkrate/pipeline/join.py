@@ -79,6 +79,7 @@ class Joiner:
         key: Sequence[str] | None,
         names: Mapping[str, str],
         include: Callable[[Mapping[str, Any]], Mapping[str, Any]],
+        row_numbers: Sequence[int] | None = None,
     ) -> None:
         self._run = run
         self._ledger = ledger
@@ -88,6 +89,7 @@ class Joiner:
         self._embeds = isinstance(output, Embedding)
         self._key = key
         self._include = include
+        self._row_numbers = row_numbers
         self._outcomes = OutcomeReader(folder, outcome_columns(output))
         self._joined = lru_cache(maxsize=4)(self._join_partition)
         # Value by value, so that a record costs one look at each.
@@ -179,9 +181,13 @@ class Joiner:
         if values is None:
             return None
         if self._key is None:
-            return where.get(row.to_bytes(16, "big"))
+            return where.get(self._number(row).to_bytes(16, "big"))
         found = key_of(values, self._key)
         return None if isinstance(found, Problem) else where.get(found[1])
+
+    def _number(self, row: int) -> int:
+        """The row's number in the whole source."""
+        return row if self._row_numbers is None else self._row_numbers[row]
 
     def _join_partition(self, number: int) -> Ends:
         first = self._partitions.first(number)
@@ -221,7 +227,7 @@ class Joiner:
             delivery.failures[name] = delivery.failures.get(name, 0) + 1
         record: dict[str, Any] = {}
         if self._key is None:
-            record[ROW_NUMBER] = ends.first + index + 1
+            record[ROW_NUMBER] = self._number(ends.first + index) + 1
         elif values is None and (key := ends.key(index)) is not None:
             record.update(zip(self._key, orjson.loads(key), strict=True))
         if values is not None:

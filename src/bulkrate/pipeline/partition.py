@@ -45,7 +45,9 @@ class PartitionAssembler:
     """Writes partitions; a copy of it works in every worker process.
 
     `make_counter` makes the token counter where the work is done: a vocabulary cannot be handed over. What
-    the counters of `also` say, those of other models, is written beside the manifest.
+    the counters of `also` say, those of other models, is written beside the manifest. `row_numbers` are the
+    numbers of the rows in the whole source, if these are only some of it: they are the keys where no column
+    is.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class PartitionAssembler:
         checks: Checks,
         folder: RunFolder,
         also: Sequence[Callable[[], TokenCounter]] = (),
+        row_numbers: Sequence[int] | None = None,
     ) -> None:
         self._key = key
         self._encoder = encoder
@@ -64,6 +67,7 @@ class PartitionAssembler:
         self._checks = checks
         self._folder = folder
         self._also = also
+        self._row_numbers = row_numbers
 
     def prepare(self) -> None:
         """Load the vocabularies."""
@@ -135,6 +139,8 @@ class PartitionAssembler:
         """Note the row's key."""
         if self._key is None:
             row = columns.row[index]
+            if self._row_numbers is not None:
+                row = self._row_numbers[row]
             columns.key[index] = f"[{row + 1}]"
             columns.key_digest[index] = row.to_bytes(16, "big")
             return None

@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from datetime import datetime
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from bulkrate.errors import BulkrateError, JobError
-from bulkrate.pipeline.history import FEWEST_ANSWERS, History, seen_batches
+from bulkrate.core.run_states import RunState
+from bulkrate.core.vector import RowState
+from bulkrate.errors import BulkrateError
+from bulkrate.jobs.spec import Job
+from bulkrate.ledger.records import RunRecord
+from bulkrate.pipeline.history import seen_batches
+from bulkrate.pipeline.pilot import answers_of, default_rows, pilot_job, rows_at
+from bulkrate.pipeline.pilot_runs import pilots_of
 from bulkrate.pipeline.plan_count import Progress, count_rows
-from bulkrate.pipeline.prepare import earlier_runs
-from bulkrate.pipeline.run_folder import RunFolder
+from bulkrate.pipeline.plan_digests import digests_of, name_of
+from bulkrate.pipeline.plan_price import Pricer, pilot_document
+from bulkrate.pipeline.prepare import earlier_runs, tag_for
+from bulkrate.pipeline.run_folder import PARTITION_ROWS, RunFolder
 from bulkrate.pipeline.setup import Setup
-from bulkrate.pricing.forecast import forecast_by_others
-from bulkrate.pricing.lengths import Lengths
-from bulkrate.pricing.plan import ModelPlan, OutputForecast, Plan, cost_on
-from bulkrate.pricing.rates import LANES, Rate
-from bulkrate.pricing.turnaround import PRIOR_SOURCE, chance_missed
+from bulkrate.pipeline.workspace import Workspace
+from bulkrate.pricing.pilot import draw
+from bulkrate.pricing.plan import Plan
+from bulkrate.pricing.turnaround import PRIOR_SOURCE
 from bulkrate.providers.registry import get_provider
-
-if TYPE_CHECKING:
-    from bulkrate.jobs.spec import Job
-    from bulkrate.pipeline.workspace import Workspace
 
 
 def make_plan(
@@ -37,52 +36,101 @@ def make_plan(
     on_progress: Progress = lambda rows: None,
 ) -> Plan:
     """The plan of a job, with its own model first and `models` ("provider/name") beside it."""
-    at = workspace.clock.now()
-    setup = Setup(job, workspace.env, workspace.prices)
-    setup.check()
-    name = name_of(setup)
-    setups = {name: setup, **{other: with_model(setup, other) for other in models if other != name}}
-    earlier = earlier_runs(workspace.ledger, workspace.home, setup)
-    with tempfile.TemporaryDirectory(prefix="bulkrate-plan-") as scratch:
-        folder = RunFolder(Path(scratch))
-        counted = count_rows(workspace.ledger, earlier, setups, folder, at=at, on_progress=on_progress)
-    balance, lengths, lane = counted.checked.balance, counted.lengths[name], job.lane
-    within_s = lane.deadline_s or setup.limits.window_s
-    planner = _Planner(workspace, at, within_s=within_s, shards=counted.shards)
-    own = planner.model(setup, lengths, notes=counted.quote.notes)
-    others = [
-        planner.model(each, counted.lengths[other], notes=_notes(each, at), stand_in=own.output)
-        for other, each in setups.items()
-        if other != name
-    ]
-    seen = seen_batches(workspace.ledger, job.provider, within_s, at)
-    return Plan(
-        job=job.name,
-        job_file=None if job_file is None else str(job_file.absolute()),
-        document=setup.document(),
-        made_at=at,
-        rows={
-            "total": balance.rows,
-            "to_send": own.rows,
-            "rejected": balance.rejected,
-            "repeated": counted.checked.aliases,
-            "reused": counted.checked.reused,
-        },
-        problems=counted.problems,
-        lengths=lengths,
-        shards=counted.shards,
-        lane=lane.use,
-        window_s=setup.limits.window_s,
-        deadline_s=lane.deadline_s,
-        turnaround={"prior": PRIOR_SOURCE, "own_batches": seen.batches, "own_late": seen.late},
-        models=(own, *others),
-        digests=digests_of(setup, at),
-    )
+    return Planning(workspace, job, models, on_progress=on_progress).plan(job_file=job_file)
 
 
-def name_of(setup: Setup) -> str:
-    """The model as "provider/name"."""
-    return f"{setup.job.provider}/{setup.model}"
+class Planning:
+    """A job whose rows were counted: draws a pilot from them, and makes the plan, with the pilot or without.
+
+    Raises what a job, a source and a model can be wrong in.
+    """
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        job: Job,
+        models: Sequence[str] = (),
+        *,
+        on_progress: Progress = lambda rows: None,
+    ) -> None:
+        self._workspace = workspace
+        self.setup = setup = Setup(job, workspace.env, workspace.prices)
+        setup.check()
+        name = name_of(setup)
+        self._setups = {
+            name: setup,
+            **{other: with_model(setup, other) for other in models if other != name},
+        }
+        self._at = workspace.clock.now()
+        self._snapshot = setup.source.snapshot()
+        # A pilot's rows are drawn from all that are to be sent: its answers do not count as taken over here.
+        pilots = {run.id for run in pilots_of(workspace.ledger, setup, self._snapshot)}
+        earlier = earlier_runs(workspace.ledger, workspace.home, setup)
+        with tempfile.TemporaryDirectory(prefix="bulkrate-plan-") as scratch:
+            self._counted = count_rows(
+                workspace.ledger,
+                [run for run in earlier if run.id not in pilots],
+                self._setups,
+                RunFolder(Path(scratch)),
+                at=self._at,
+                on_progress=on_progress,
+            )
+
+    def pilot_job(self, rows: int | None = None, lane: str | None = None) -> Job:
+        """The job of a pilot over so many rows, drawn at random; the same rows every time it is asked."""
+        job = self.setup.job
+        seed = tag_for(self.setup, self._snapshot, "")
+        places = draw(self._counted.lengths[name_of(self.setup)].rows, rows or default_rows(job), seed)
+        return pilot_job(job, rows_at(self._counted.checked.vectors, places), lane)
+
+    def found_pilot(self) -> RunRecord | None:
+        """The newest finished pilot of this job over this source."""
+        pilots = pilots_of(self._workspace.ledger, self.setup, self._snapshot)
+        return next((run for run in pilots if run.state is RunState.FINISHED), None)
+
+    def _is_open(self, row: int) -> bool:
+        partition, index = divmod(row, PARTITION_ROWS)
+        return self._counted.checked.vectors[partition].states[index] == RowState.PENDING
+
+    def plan(self, *, job_file: Path | None = None) -> Plan:
+        """The plan, by the newest pilot there is."""
+        counted, setup, job = self._counted, self.setup, self.setup.job
+        run = self.found_pilot()
+        pilot = None if run is None else answers_of(self._workspace, run, self._is_open)
+        within_s = job.lane.deadline_s or setup.limits.window_s
+        pricer = Pricer(self._workspace, self._at, within_s, counted.shards)
+        lengths = counted.lengths[name_of(setup)]
+        own, whole = pricer.own(setup, lengths, pilot, counted.quote.notes)
+        others = [
+            pricer.other(each, counted.lengths[name], whole)
+            for name, each in self._setups.items()
+            if name != own.model
+        ]
+        seen = seen_batches(self._workspace.ledger, job.provider, within_s, self._at)
+        return Plan(
+            job=job.name,
+            job_file=None if job_file is None else str(job_file.absolute()),
+            document=setup.document(),
+            made_at=self._at,
+            rows={
+                "total": counted.checked.balance.rows,
+                "to_send": own.rows,
+                "rejected": counted.checked.balance.rejected,
+                "repeated": counted.checked.aliases,
+                "reused": counted.checked.reused,
+                "pilot": 0 if pilot is None else pilot.answered.total(),
+            },
+            problems=counted.problems,
+            lengths=lengths,
+            shards=counted.shards,
+            lane=job.lane.use,
+            window_s=setup.limits.window_s,
+            deadline_s=job.lane.deadline_s,
+            turnaround={"prior": PRIOR_SOURCE, "own_batches": seen.batches, "own_late": seen.late},
+            models=(own, *others),
+            digests=digests_of(setup, self._at),
+            pilot=None if pilot is None else pilot_document(pilot),
+        )
 
 
 def with_model(setup: Setup, model: str) -> Setup:
@@ -100,127 +148,3 @@ def with_model(setup: Setup, model: str) -> Setup:
         request = job.request.model_copy(update={"model": model})
         changed = job.model_copy(update={"request": request, "lane": lane})
     return Setup(changed, setup.env, setup.prices)
-
-
-def digests_of(setup: Setup, at: datetime) -> dict[str, Any]:
-    """What a run is held against: the files' content, the model, and the prices in force."""
-    return {
-        "source": setup.source.snapshot(),
-        "model": name_of(setup),
-        "prices": {lane: rate_document(rate) for lane, rate in _rates(setup, at).items()},
-    }
-
-
-def rate_document(rate: Rate | None) -> dict[str, Any] | None:
-    """What a rate charges; not its date or source, which may change without changing a price."""
-    if rate is None:
-        return None
-    kinds = ("input_mtok", "cached_mtok", "cache_write_mtok", "output_mtok", "reasoning_mtok")
-
-    def amounts(of: Any) -> dict[str, str | None]:
-        prices = {kind: getattr(of, kind) for kind in kinds}
-        return {kind: None if cost is None else f"{cost.normalize():f}" for kind, cost in prices.items()}
-
-    return amounts(rate) | {
-        "request_k": None if rate.request_k is None else f"{rate.request_k.normalize():f}",
-        "steps": [{"over_tokens": step.over_tokens} | amounts(step) for step in rate.steps],
-    }
-
-
-def _rates(setup: Setup, at: datetime) -> dict[str, Rate | None]:
-    return {lane: setup.prices.rate(setup.job.provider, setup.model, lane, at) for lane in LANES}
-
-
-class _Planner:
-    """Prices one model after the other for the same rows."""
-
-    def __init__(self, workspace: Workspace, at: datetime, *, within_s: float, shards: int) -> None:
-        self._workspace = workspace
-        self._at = at
-        self._within_s = within_s
-        self._shards = shards
-
-    def model(
-        self,
-        setup: Setup,
-        lengths: Lengths,
-        *,
-        notes: Sequence[str],
-        stand_in: OutputForecast | None = None,
-    ) -> ModelPlan:
-        """A model on the lanes it has. `stand_in`: how long another's answers are."""
-        name, cap, ledger = name_of(setup), setup.max_output_tokens, self._workspace.ledger
-        history = History.of(ledger, self._workspace.home, setup)
-        output = _forecast(name, lengths, history, cap, stand_in)
-        retries = history.retries(setup.prices)
-        rates, window = _rates(setup, self._at), setup.provider.context_window(setup.model)
-        limits, too_few = setup.limits, 0 < lengths.rows < setup.limits.min_requests
-        seen = seen_batches(ledger, setup.job.provider, self._within_s, self._at)
-        lanes = {}
-        for lane in (lane for lane in LANES if lane in setup.provider.traits(setup.model).lanes):
-            rate = rates["live" if lane == "batch" and too_few else lane]
-            cost = cost_on(lane, rate, lengths, output=output, cap=cap, retries=retries)
-            if lane == "batch":
-                missed = chance_missed(self._within_s, self._shards, seen)
-                lanes[lane] = replace(cost, chance_missed=missed)
-            else:
-                lanes[lane] = replace(cost, takes_s=lengths.rows / limits.answers_per_s)
-        return ModelPlan(
-            model=name,
-            rows=lengths.rows,
-            input_tokens=lengths.tokens,
-            longest_input_tokens=lengths.longest,
-            input_method=setup.counter.method,
-            input_source=setup.counter.source,
-            rows_too_long=0 if window is None else lengths.over(window - (cap or 0)),
-            max_output_tokens=cap,
-            output=output,
-            retries=retries,
-            lanes=lanes,
-            free=(live := rates["live"]) is not None and not live.metered,
-            notes=tuple(notes),
-        )
-
-
-def _forecast(
-    name: str, lengths: Lengths, history: History, cap: int | None, stand_in: OutputForecast | None
-) -> OutputForecast:
-    most = None if cap is None else cap * lengths.rows
-    if most == 0 or not lengths.rows:
-        return OutputForecast.unknown(0)
-    answers = history.answers()
-    if len(answers) >= FEWEST_ANSWERS:
-        bound = math.inf if most is None else most
-        found = forecast_by_others(lengths.counts, answers, seed=name, most=bound)
-        runs = f"{len(history.runs):,} earlier run{'' if len(history.runs) == 1 else 's'}"
-        return OutputForecast.of(found, "history", f"{len(answers):,} answers of {runs} of this template")
-    if stand_in is not None and stand_in.expected is not None:
-        said = "the job's own model: this one's answers are taken to be as long"
-        return replace(stand_in, basis="other_model", source=said)
-    return OutputForecast.unknown(most)
-
-
-def _notes(setup: Setup, at: datetime) -> Sequence[str]:
-    """What to know of a model beside the job's own, whose quote says it."""
-    return tuple(_remarks(setup, _rates(setup, at)))
-
-
-def _remarks(setup: Setup, rates: Mapping[str, Rate | None]) -> Iterator[str]:
-    live, batch = rates["live"], rates["batch"]
-    if live is None or batch is None:
-        yield f"no price is known for {name_of(setup)}"
-    elif not live.metered:
-        yield "no price per token: it runs on a machine of yours"
-    else:
-        if live.priced_as != name_of(setup):
-            yield f"priced as {live.priced_as}"
-        if not batch.published:
-            yield "no published batch rate: the live price stands in"
-    if setup.counter.method == "estimate":
-        yield f"input tokens are an estimate ({setup.counter.source})"
-    try:
-        _ = setup.encoder
-    except JobError as error:
-        yield f"cannot be sent as it is: {error.message}"
-    if setup.template is not None:
-        yield from (f"left out: {field}" for field in setup.wire.dropped(setup.template.request))

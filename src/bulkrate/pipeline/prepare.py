@@ -21,6 +21,7 @@ from bulkrate.pipeline.digests import DigestBuckets
 from bulkrate.pipeline.outcomes import REUSED
 from bulkrate.pipeline.packer import Packer
 from bulkrate.pipeline.partition import PartitionAssembler
+from bulkrate.pipeline.pilot_runs import refuse_beside_pilot
 from bulkrate.pipeline.row_files import numbers
 from bulkrate.pipeline.run_folder import Partitions, RunFolder
 from bulkrate.pipeline.setup import Setup
@@ -76,6 +77,7 @@ def assemble_and_check(
             checks=setup.checks,
             folder=folder,
             also=also,
+            row_numbers=setup.row_numbers,
         )
         assembled = assemble(
             setup.source,
@@ -250,6 +252,7 @@ def assemble_run(
     on_progress: Progress = lambda rows: None,
 ) -> Checked:
     """Assemble a run from the start (also after a crash), pack its first shards and quote it."""
+    refuse_beside_pilot(ledger, setup, run.snapshot)
     folder = RunFolder(home.run_dir(run.id))
     for name in ("partitions", "shards", "raw", "outcomes", "scratch"):
         shutil.rmtree(folder.root / name, ignore_errors=True)

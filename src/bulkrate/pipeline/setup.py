@@ -11,6 +11,7 @@ from typing import Any
 from bulkrate.compute.workers import worker_count
 from bulkrate.core.limits import Limits
 from bulkrate.core.request import Choice, FreeText, Output
+from bulkrate.datasets.drawn_rows import DrawnRows
 from bulkrate.datasets.sink import SinkError, check_path, copied_columns
 from bulkrate.datasets.source import Source, check_columns, open_source
 from bulkrate.errors import SourceError
@@ -78,7 +79,12 @@ class Setup:
         if self.template is not None:
             needed |= self.template.columns
         check_columns(source, sorted(needed))
-        return source
+        return source if self.job.only_rows is None else DrawnRows(source, self.job.only_rows)
+
+    @property
+    def row_numbers(self) -> tuple[int, ...] | None:
+        """The source's own numbers of the rows, ascending, where these are only some of its rows."""
+        return None if self.job.only_rows is None else tuple(sorted(self.job.only_rows))
 
     @cached_property
     def column_names(self) -> tuple[str, ...]:

@@ -61,12 +61,14 @@ class Lengths:
         most = None if max_output_tokens is None else self.rows * max_output_tokens
         return Load(self.rows, self.tokens, self.longest, 0 if self.rows == 0 else most)
 
-    def cost(self, rate: Rate, output_tokens: int) -> Decimal:
+    def cost(self, rate: Rate, output_tokens: int, input_factor: Decimal = Decimal(1)) -> Decimal:
         """What they cost at a rate with so many output tokens in all.
 
         Requests over a long-context step are priced by it, with their share of the output by their number.
+        `input_factor`: how many tokens are billed for one that was counted.
         """
-        edges = [0, *(step.over_tokens for step in rate.steps), max(self.longest, 0) + 1]
+        steps = [int(step.over_tokens / input_factor) for step in rate.steps]
+        edges = [0, *steps, max(self.longest, *steps, 0) + 1]
         total, rest, rows_left = Decimal(0), output_tokens, self.rows
         for low, high in pairwise(edges):
             # A step begins above its edge; the first class also has the empty requests.
@@ -75,6 +77,7 @@ class Lengths:
             if not part.rows:
                 continue
             output = rest * part.rows // rows_left
-            total += price(rate, Usage(part.tokens, output), requests=part.rows)
+            billed = round(part.tokens * input_factor)
+            total += price(rate, Usage(billed, output), requests=part.rows)
             rest, rows_left = rest - output, rows_left - part.rows
         return total

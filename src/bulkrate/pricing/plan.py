@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from bulkrate.pricing.ceiling import ceiling
 from bulkrate.pricing.forecast import Forecast
@@ -21,14 +22,34 @@ VERSION = 1
 Basis = Literal["none_needed", "pilot", "history", "other_model", "unknown"]
 
 
+class AnswerLength(NamedTuple):
+    """One answered row: its input tokens as counted, and what the provider billed."""
+
+    input_tokens: int
+    output_tokens: int
+    billed_input_tokens: int
+
+
+def input_factor_of(answers: Iterable[AnswerLength]) -> Decimal | None:
+    """Input tokens that were billed for one that was counted; None where nothing was billed."""
+    counted = billed = 0
+    for answer in answers:
+        counted, billed = counted + answer.input_tokens, billed + answer.billed_input_tokens
+    return (Decimal(billed) / counted).quantize(Decimal("0.0001")) if counted and billed else None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputForecast:
-    """Output tokens of all rows still to send. Without a basis `low` is 0, and `high` what the caps allow."""
+    """Output tokens of some rows. Without a basis `low` is 0, and `high` what the caps allow.
+
+    `bound` is exceeded at most 5 of 100 times whatever the answers are like; it needs a pilot and a cap.
+    """
 
     basis: Basis
     low: int
     expected: int | None
     high: int | None
+    bound: int | None = None
     answers: int = 0  # that it was learned from
     confidence: float | None = None
     skewed: bool = False
@@ -48,12 +69,21 @@ class OutputForecast:
             basis=basis,
             low=max(int(found.low), 0),
             expected=max(round(found.expected), 0),
-            high=max(-int(-found.high // 1), 0),
+            high=max(math.ceil(found.high), 0),
             answers=found.drawn,
             confidence=found.confidence,
             skewed=found.skewed,
             source=source,
         )
+
+    def less(self, tokens: int, rows: int) -> OutputForecast:
+        """What is left when answers of so many tokens are there, and so many rows are still open."""
+
+        def left(amount: int | None) -> int | None:
+            return None if amount is None else max(amount - tokens, 0) if rows else 0
+
+        low, expected = left(self.low), left(self.expected)
+        return replace(self, low=low or 0, expected=expected, high=left(self.high), bound=left(self.bound))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +101,8 @@ class Retries:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LanePlan:
-    """One model on one lane. `ceiling` is for sending every row once with every answer at its cap.
+    """One model on one lane. `ceiling` is for sending every row once with every answer at its cap, `bound`
+    by the hard bound of the pilot.
 
     None is not known. `chance_missed` is that of the job's deadline, without one of the provider's window;
     `takes_s` how long single requests would take.
@@ -82,6 +113,7 @@ class LanePlan:
     expected: Decimal | None = None
     high: Decimal | None = None
     ceiling: Decimal | None = None
+    bound: Decimal | None = None
     published: bool = False
     priced_as: str = ""
     prices_dated: date | None = None
@@ -100,6 +132,7 @@ class ModelPlan:
     longest_input_tokens: int
     input_method: str
     input_source: str
+    input_factor: Decimal | None  # billed tokens for one that was counted, in a pilot or earlier runs
     rows_too_long: int
     max_output_tokens: int | None
     output: OutputForecast
@@ -182,19 +215,25 @@ def cost_on(
     output: OutputForecast,
     cap: int | None,
     retries: Retries,
+    input_factor: Decimal | None = None,
 ) -> LanePlan:
     """A lane's costs. Without a forecast the upper end is the ceiling, and there is no middle."""
     if rate is None or not rate.metered:
         return LanePlan(lane=lane, priced_as="" if rate is None else rate.priced_as)
-    most = ceiling(rate, lengths.load(cap))
-    known = output.expected is not None
-    high = lengths.cost(rate, output.high) * retries.times if known and output.high is not None else most
+    most, known = ceiling(rate, lengths.load(cap)), output.expected is not None
+
+    def cost(tokens: int | None) -> Decimal | None:
+        if tokens is None:
+            return None
+        return lengths.cost(rate, tokens, input_factor or Decimal(1)) * (retries.times if known else 1)
+
     return LanePlan(
         lane=lane,
-        low=lengths.cost(rate, output.low) * (retries.times if known else 1),
-        expected=None if output.expected is None else lengths.cost(rate, output.expected) * retries.times,
-        high=high,
+        low=cost(output.low),
+        expected=cost(output.expected),
+        high=cost(output.high) if known and output.high is not None else most,
         ceiling=most,
+        bound=cost(output.bound),
         published=rate.published,
         priced_as=rate.priced_as,
         prices_dated=rate.dated,
@@ -202,24 +241,15 @@ def cost_on(
     )
 
 
-def fewer_rows(output: OutputForecast, answered_tokens: int) -> OutputForecast:
-    """The forecast less answers that are there already."""
-    return replace(
-        output,
-        low=max(output.low - answered_tokens, 0),
-        expected=None if output.expected is None else max(output.expected - answered_tokens, 0),
-        high=None if output.high is None else max(output.high - answered_tokens, 0),
-    )
-
-
 def _model_document(model: ModelPlan) -> dict[str, Any]:
     document = asdict(model)
     document["notes"] = list(model.notes)
     document["retries"]["factor"] = text(model.retries.factor)
+    document["input_factor"] = text(model.input_factor)
     for name, lane in document["lanes"].items():
         saving = model.saving(name)
         lane["saving"] = saving
-        for field in ("low", "expected", "high", "ceiling", "saving"):
+        for field in ("low", "expected", "high", "ceiling", "bound", "saving"):
             lane[field] = text(lane[field])
         lane["prices_dated"] = None if lane["prices_dated"] is None else lane["prices_dated"].isoformat()
     return document

@@ -68,19 +68,35 @@ def lines(plan: Plan) -> list[tuple[str, str]]:
         ("rejected", "rejected"),
         ("repeated", "the same as another"),
         ("reused", "answered before"),
+        ("pilot", "answered by the pilot"),
     ):
-        if rows[name]:
+        if rows.get(name):
             said += f"; {rows[name]:,} {what}"
     how = "exact" if own.input_method == "exact" else "estimated"
     return [
         ("rows to send", said),
-        ("input tokens", f"{own.input_tokens:,}, {how} ({own.input_source})"),
+        ("input tokens", f"{own.input_tokens:,}, {how} ({own.input_source}){_billed(own)}"),
         *(("tokens a row", line) for line in histogram(plan)),
         ("output tokens", output(own.output)),
+        *_bound(plan),
         ("shards", f"{plan.shards:,}"),
         ("sent again", _retries(own)),
         ("time", _time(plan)),
     ]
+
+
+def _billed(own: ModelPlan) -> str:
+    if own.input_factor is None or own.input_factor == 1:
+        return ""
+    return f"; {own.input_factor.normalize():f} are billed for one that is counted, as measured"
+
+
+def _bound(plan: Plan) -> list[tuple[str, str]]:
+    lane = plan.own.lanes.get(plan.lane)
+    if lane is None or lane.bound is None:
+        return []
+    most = format_money(lane.bound, plan.currency, rounding=ROUND_CEILING)
+    return [("hard bound", f"{most} on the {plan.lane} lane; above it at most 5 times of 100, by proof")]
 
 
 def histogram(plan: Plan, width: int = 30) -> list[str]:

@@ -1,0 +1,41 @@
+"""Which runs are pilots, and of what."""
+
+from __future__ import annotations
+
+import orjson
+
+from bulkrate.core.run_states import RunState
+from bulkrate.errors import BulkrateError
+from bulkrate.jobs.spec import Job
+from bulkrate.ledger.ledger import Ledger
+from bulkrate.ledger.records import RunRecord
+from bulkrate.pipeline.setup import Setup
+
+
+def pilots_of(ledger: Ledger, setup: Setup, snapshot: str) -> list[RunRecord]:
+    """The pilots of this very job over this very source, newest first."""
+    found, asked = [], _whole(setup.job)
+    for run in ledger.runs(job_name=setup.job.name):
+        if run.snapshot == snapshot and b'"only_rows"' in run.job_json.encode():
+            job = Setup.from_document(orjson.loads(run.job_json), setup.env).job
+            if job.only_rows is not None and _whole(job) == asked:
+                found.append(run)
+    return found
+
+
+def refuse_beside_pilot(ledger: Ledger, setup: Setup, snapshot: str) -> None:
+    """Raise BulkrateError while a pilot of the job is under way: its rows would be sent a second time."""
+    if setup.job.only_rows is not None:
+        return
+    for run in pilots_of(ledger, setup, snapshot):
+        if run.state in (RunState.ACTIVE, RunState.CANCELLING):
+            raise BulkrateError(
+                f"the pilot of this job, run {run.id}, is not finished: its rows would be sent twice",
+                code="under_way",
+                hint=f"`bulkrate wait {run.id}` finishes it, `bulkrate cancel {run.id}` and waiting ends it",
+            )
+
+
+def _whole(job: Job) -> bytes:
+    """The identity of the job that a pilot is a part of."""
+    return job.model_copy(update={"only_rows": None, "canary": None}).identity()

@@ -1,0 +1,312 @@
+"""Plans, pilots, and runs held against a plan, in this process against the misbehaving provider."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from bulkrate.cli.showing_plans import write
+from bulkrate.core.run_states import RunState
+from bulkrate.errors import BulkrateError, CanaryFailed, PlanChanged
+from bulkrate.jobs.load import load_job_mapping
+from bulkrate.jobs.spec import Job
+from bulkrate.ledger.home import Home
+from bulkrate.ledger.records import RunRecord
+from bulkrate.pipeline.pilot import judge, make_way
+from bulkrate.pipeline.plan import Planning, make_plan
+from bulkrate.pipeline.planned import PlanFile, hold, hold_run, read_plan
+from bulkrate.pipeline.report import report
+from bulkrate.pipeline.workspace import Workspace
+from bulkrate.pricing.plan import Plan
+from bulkrate.testing import MisbehavingProvider
+
+PRICES = """
+[[price]]
+model = "openai/gpt-4o-mini"
+from = 2020-01-01
+source = "a contract"
+live = {{ input = 2, output = {output} }}
+batch = {{ input = 1, output = {output} }}
+"""
+
+
+def answer(body: dict[str, Any]) -> str:
+    """A few words or many, as the row says."""
+    return "word " * (int(body["messages"][-1]["content"].split()[-1]) % 13 + 1)
+
+
+class Desk:
+    """A folder with a table and a job, a workspace over it, and a provider whose answers differ in length."""
+
+    def __init__(self, folder: Path, faults: str = "") -> None:
+        self.folder = folder
+        self.provider = MisbehavingProvider(faults, seed=7, answer=answer)
+        self.provider.__enter__()
+        self.workspace = Workspace(
+            Home.find(folder, env={}),
+            env={
+                "OPENAI_API_KEY": self.provider.api_key,
+                "OPENAI_BASE_URL": self.provider.base_url,
+                "BULKRATE_LIMITS__CREATE_TIMEOUT_S": "5",
+                "BULKRATE_LIMITS__LISTING_LAG_S": "0",
+                "BULKRATE_WORKERS": "1",
+            },
+        )
+
+    def close(self) -> None:
+        self.workspace.close()
+        self.provider.__exit__(None, None, None)
+
+    def write(self, rows: int, *, first: int = 0) -> None:
+        with (self.folder / "rows.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["id", "body"])
+            writer.writerows(
+                (f"T-{n}", f"ticket {'again ' * (n % 40)}{n}") for n in range(first, first + rows)
+            )
+
+    def job(self, key: str | None = "id", **fields: Any) -> Job:
+        document: dict[str, Any] = {
+            "name": "desk",
+            "source": {"path": "rows.csv", "key": key},
+            "request": {"model": "openai/gpt-4o-mini", "prompt": "{{ body }}", "max_output_tokens": 40},
+            "sink": {"path": "answers.jsonl"},
+            **fields,
+        }
+        return load_job_mapping(document, self.folder)
+
+    def run(self, job: Job) -> RunRecord:
+        run = self.workspace.approve(self.workspace.prepare(job), decide=lambda quote: True)
+        return anyio.run(lambda: self.workspace.advance(run.id, poll_s=0.01))
+
+    def plan(self, job: Job | None = None, *models: str) -> Plan:
+        return make_plan(self.workspace, job or self.job(), models)
+
+    def pilot(self, rows: int, job: Job | None = None, lane: str | None = None) -> tuple[RunRecord, Plan]:
+        planning = Planning(self.workspace, job or self.job())
+        make_way(self.workspace, planning.setup)
+        run = self.run(planning.pilot_job(rows, lane))
+        return run, planning.plan()
+
+    def planned(self, job: Job | None = None) -> PlanFile:
+        path = self.folder / "desk.plan.json"
+        write(self.plan(job), path)
+        found = read_plan(path)
+        assert found is not None
+        return found
+
+    def billed(self, run: RunRecord) -> Decimal:
+        return Decimal(report(self.workspace.ledger, run, self.workspace.prices)["bill"]["cost"])
+
+    @property
+    def accepted(self) -> int:
+        return self.provider.meter.rows_accepted
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    desk = Desk(tmp_path)
+    yield desk
+    desk.close()
+
+
+def batch(plan: Plan) -> tuple[Decimal, Decimal, Decimal]:
+    lane = plan.own.lanes["batch"]
+    assert lane.low is not None
+    assert lane.expected is not None
+    assert lane.high is not None
+    return lane.low, lane.expected, lane.high
+
+
+# -- the pilot -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", ["id", None])
+def test_a_pilot_is_paid_for_once_and_its_band_holds(desk: Desk, key: str | None) -> None:
+    desk.write(600)
+    job = desk.job(key)
+    before = desk.plan(job)
+    assert (before.own.output.basis, before.own.lanes["batch"].expected) == ("unknown", None)
+    _, plan = desk.pilot(60, job)
+    assert desk.accepted == 60
+    assert plan.rows == before.rows | {"to_send": 540, "pilot": 60}
+    assert (plan.own.output.basis, plan.own.output.answers) == ("pilot", 60)
+    low, expected, high = batch(plan)
+    lane = plan.own.lanes["batch"]
+    assert lane.bound is not None
+    assert lane.ceiling is not None
+    assert low < expected < high <= lane.bound <= lane.ceiling
+    assert desk.plan(job).to_json()["models"] == plan.to_json()["models"]
+
+    whole = desk.run(job)
+    assert desk.accepted == 600
+    assert low <= desk.billed(whole) <= high
+    assert report(desk.workspace.ledger, whole)["rows"]["succeeded"] == 600
+    assert desk.plan(job).own.rows == 0
+
+
+def test_a_pilot_draws_from_everywhere_and_the_same_rows_again(desk: Desk) -> None:
+    desk.write(600)
+    drawn = Planning(desk.workspace, desk.job()).pilot_job(50).only_rows
+    assert drawn is not None
+    assert (len(set(drawn)), max(drawn) > 400, min(drawn) < 200) == (50, True, True)
+    first, _ = desk.pilot(50)
+    again, _ = desk.pilot(50)
+    assert first.id == again.id
+    assert desk.accepted == 50
+    desk.pilot(80)
+    assert desk.accepted <= 50 + 80
+
+
+def test_a_pilot_has_its_own_lane_size_and_sink(desk: Desk) -> None:
+    desk.write(300)
+    job = desk.job(lane={"deadline": "2h", "rescue": "live"}, canary={})
+    sample = Planning(desk.workspace, job).pilot_job(lane="live")
+    assert len(sample.only_rows or ()) == 100
+    assert (sample.lane.use, sample.lane.rescue, sample.canary) == ("live", "none", None)
+    assert sample.sink_path == desk.folder / "desk.pilot.jsonl"
+    request = {"model": "openai/o3", "prompt": "{{ body }}", "reasoning": "low"}
+    assert len(Planning(desk.workspace, desk.job(request=request)).pilot_job().only_rows or ()) == 200
+
+
+def test_a_run_that_was_prepared_before_the_pilot_makes_way(desk: Desk) -> None:
+    desk.write(100)
+    prepared = desk.workspace.prepare(desk.job())
+    assert prepared.state is RunState.READY
+    desk.pilot(30)
+    desk.run(desk.job())
+    assert desk.accepted == 100
+
+
+def test_nothing_is_sent_beside_a_pilot_under_way_nor_a_pilot_beside_a_run(desk: Desk) -> None:
+    desk.write(100)
+    planning = Planning(desk.workspace, desk.job())
+    sample = planning.pilot_job(30)
+    pilot = desk.workspace.approve(desk.workspace.prepare(sample), decide=lambda quote: True)
+    with pytest.raises(BulkrateError, match="sent twice"):
+        desk.run(desk.job())
+    anyio.run(lambda: desk.workspace.advance(pilot.id, poll_s=0.01))
+    whole = desk.workspace.approve(desk.workspace.prepare(desk.job()), decide=lambda quote: True)
+    assert whole.state is RunState.ACTIVE
+    with pytest.raises(BulkrateError, match="too late"):
+        make_way(desk.workspace, planning.setup)
+
+
+def test_a_broken_job_stops_at_its_pilot(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, "bad_rows=5")
+    try:
+        desk.write(50)
+        planning = Planning(desk.workspace, desk.job())
+        run = desk.run(planning.pilot_job(20))
+        with pytest.raises(CanaryFailed, match=r"5 of 20 rows \(5 bad_request\)"):
+            judge(desk.workspace, run, desk.job())
+    finally:
+        desk.close()
+
+
+# -- history -------------------------------------------------------------------------------------------
+
+
+def test_earlier_runs_of_the_template_forecast_and_measure_retries(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, "truncate=20")
+    try:
+        desk.write(200)
+        desk.run(desk.job())
+        desk.write(400, first=1000)
+        plan = desk.plan(None, "openai/gpt-5-mini")
+        assert (plan.own.output.basis, plan.own.output.answers) == ("history", 200)
+        assert plan.own.retries.factor is not None
+        assert plan.own.retries.factor > Decimal("1.05")
+        assert plan.models[1].output.basis == "other_model"
+        assert plan.models[1].retries.factor is None
+        low, expected, high = batch(plan)
+        assert low < expected < high
+        assert plan.turnaround["own_batches"] == 2
+        other = desk.job(
+            request={"model": "openai/gpt-4o-mini", "prompt": "Say: {{ body }}", "max_output_tokens": 40}
+        )
+        assert desk.plan(other).own.output.basis == "unknown"
+    finally:
+        desk.close()
+
+
+# -- held against a plan -------------------------------------------------------------------------------
+
+
+def test_other_rows_are_refused(desk: Desk) -> None:
+    desk.write(20)
+    plan = desk.planned()
+    hold(desk.workspace, plan, desk.job())
+    desk.write(21)
+    with pytest.raises(PlanChanged, match=r"the rows have changed \(rows\.csv\)"):
+        hold(desk.workspace, plan, desk.job())
+
+
+def test_another_job_is_refused_and_another_sink_is_not(desk: Desk) -> None:
+    desk.write(20)
+    plan = desk.planned()
+    changed = desk.job(
+        request={"model": "openai/gpt-4o", "prompt": "Whose? {{ body }}", "max_output_tokens": 40},
+        lane="live",
+        attempts=5,
+    )
+    with pytest.raises(PlanChanged) as refused:
+        hold(desk.workspace, plan, changed)
+    for said in ("request.model", "request.prompt", "lane.use", "attempts", "the model is openai/gpt-4o,"):
+        assert said in str(refused.value)
+    hold(desk.workspace, plan, desk.job(sink={"path": "elsewhere.csv"}, attempts=3))
+
+
+def test_other_prices_are_refused_until_the_run_has_begun(desk: Desk) -> None:
+    desk.write(20)
+    (desk.folder / "prices.toml").write_text(PRICES.format(output=4))
+    plan = desk.planned()
+    (desk.folder / "prices.toml").write_text(PRICES.format(output="4.00").replace("a contract", "a copy"))
+    desk.workspace.__dict__.pop("prices")
+    hold(desk.workspace, plan, desk.job())
+    (desk.folder / "prices.toml").write_text(PRICES.format(output="5.5"))
+    desk.workspace.__dict__.pop("prices")
+    with pytest.raises(PlanChanged, match=r"the batch price of output tokens is 5\.5 USD, not 4 USD"):
+        hold(desk.workspace, plan, desk.job())
+    desk.run(desk.job())
+    hold(desk.workspace, plan, desk.job())
+
+
+def test_answers_that_were_counted_on_and_are_gone(desk: Desk) -> None:
+    desk.write(20)
+    pilot, _ = desk.pilot(10)
+    plan = desk.planned()
+    assert plan.rows == 10
+    with desk.workspace.ledger.transaction("clean") as tx:
+        tx.delete_run(pilot.id)
+    prepared = desk.workspace.prepare(desk.job())
+    with pytest.raises(PlanChanged, match="it sends 10 rows, and now 20 would be sent"):
+        hold_run(plan, prepared, desk.workspace.quote(prepared))
+
+
+def test_a_run_over_other_rows_that_is_not_finished(desk: Desk) -> None:
+    desk.write(20)
+    desk.workspace.approve(desk.workspace.prepare(desk.job()), decide=lambda quote: True)
+    desk.write(21)
+    plan = desk.planned()
+    prepared = desk.workspace.prepare(desk.job())
+    with pytest.raises(PlanChanged, match="answers other rows than desk"):
+        hold_run(plan, prepared, desk.workspace.quote(prepared))
+
+
+def test_files_that_are_no_plans(tmp_path: Path) -> None:
+    for text in ("[1]", "{", '{"name": "a job"}'):
+        (tmp_path / "job.json").write_text(text)
+        assert read_plan(tmp_path / "job.json") is None
+    (tmp_path / "job.json").write_text('{"bulkrate_plan": 99}')
+    with pytest.raises(BulkrateError, match="version 99"):
+        read_plan(tmp_path / "job.json")
+    (tmp_path / "job.json").write_text('{"bulkrate_plan": 1, "models": []}')
+    with pytest.raises(BulkrateError, match="missing or broken"):
+        read_plan(tmp_path / "job.json")
