@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bulkrate.api import Results, RowCounts, Run, arun, load_job, run
+    from bulkrate.api import Results, RowCounts, Run, arun, load_job, plan, run
     from bulkrate.errors import BulkrateError
     from bulkrate.jobs.spec import Job
 
@@ -30,6 +30,7 @@ __all__ = [
     "__version__",
     "arun",
     "load_job",
+    "plan",
     "run",
 ]
 
@@ -41,6 +42,7 @@ _HOME = {
     "Run": "api",
     "arun": "api",
     "load_job": "api",
+    "plan": "api",
     "run": "api",
 }
 

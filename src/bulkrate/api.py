@@ -11,7 +11,7 @@ async code, `await bulkrate.arun(...)`.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from html import escape
@@ -28,8 +28,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from bulkrate.ledger.records import RunRecord
+    from bulkrate.pipeline.planned import PlanFile
     from bulkrate.pipeline.workspace import Workspace
     from bulkrate.pricing import Bill, Quote
+    from bulkrate.pricing.plan import Plan
 
 T = TypeVar("T")
 BATCH_FILES = tuple(f"{kind}{packed}" for kind in (".jsonl", ".ndjson") for packed in ("", ".gz", ".zst"))
@@ -49,6 +51,14 @@ def load_job(path: str | Path, *, model: str | None = None) -> Job:
     from bulkrate.jobs.load import openai_batch_job
 
     return openai_batch_job(path, model) if is_batch_file(path) else load_job_file(path)
+
+
+def job_of_plan(plan: PlanFile) -> Job:
+    """The job a plan is of, as its job file has it now; as it was planned if it has none."""
+    if plan.job_file is None:
+        return plan.job()
+    model = plan.document["job"].get("model") if is_batch_file(plan.job_file) else None
+    return load_job(plan.job_file, model=model)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,8 +201,44 @@ class Run:
         return f"<table>{lines}</table>"
 
 
-def run(
+def plan(
     job: Job | str | Path,
+    models: Sequence[str] = (),
+    *,
+    pilot: int | None = None,
+    pilot_lane: str | None = None,
+    yes: bool = False,
+    poll_s: float | None = None,
+    home: str | Path | None = None,
+    env: Mapping[str, str] | None = None,
+) -> Plan:
+    """Count every row of a job and price it with its own model and `models` ("provider/name"), by lane.
+
+    With `pilot` so many rows, drawn at random, are sent first to learn how long the answers are; that needs
+    `yes=True`, and their answers are kept. A plan shows itself in a notebook, and `run` takes it.
+    """
+    from bulkrate.pipeline.pilot import judge, make_way
+    from bulkrate.pipeline.plan import Planning
+
+    workspace = _workspace(home, os.environ if env is None else env)
+    try:
+        planning = Planning(workspace, job if isinstance(job, Job) else load_job(job), models)
+        sample = None if pilot is None else planning.pilot_job(pilot, pilot_lane)
+        if sample is not None and sample.only_rows:
+            make_way(workspace, planning.setup)
+            begun = _begin(workspace, sample, yes=yes, max_cost=None, fresh=False)
+            judge(
+                workspace,
+                _blocking(lambda: workspace.advance(begun.id, poll_s=poll_s)),
+                planning.setup.job,
+            )
+        return planning.plan(job_file=None if isinstance(job, Job) else Path(job))
+    finally:
+        workspace.close()
+
+
+def run(
+    job: Job | Plan | str | Path,
     *,
     yes: bool = False,
     max_cost: Decimal | float | str | None = None,
@@ -202,7 +248,7 @@ def run(
     home: str | Path | None = None,
     env: Mapping[str, str] | None = None,
 ) -> Run:
-    """Run a job, a job file or an OpenAI batch file, and wait for it.
+    """Run a job, a job file, an OpenAI batch file or a plan, and wait for it.
 
     A run that costs money needs `yes=True`; without it, `Refused` is raised with the quote in its message.
     `max_cost` (USD) refuses a quote whose ceiling is higher. Running the same job again resumes it and sends
@@ -227,7 +273,7 @@ def run(
 
 
 async def arun(
-    job: Job | str | Path,
+    job: Job | Plan | str | Path,
     *,
     yes: bool = False,
     max_cost: Decimal | float | str | None = None,
@@ -255,14 +301,38 @@ async def arun(
 
 def _begin(
     workspace: Workspace,
-    job: Job | str | Path,
+    job: Job | Plan | str | Path,
     *,
     yes: bool,
     max_cost: Decimal | float | str | None,
     fresh: bool,
 ) -> RunRecord:
-    prepared = workspace.prepare(job if isinstance(job, Job) else load_job(job), fresh=fresh)
-    return workspace.approve(prepared, decide=lambda quote: _decide(quote, yes), max_cost=_amount(max_cost))
+    from bulkrate.pipeline.planned import hold, hold_run, note_plan
+
+    meant, plan = _job_and_plan(job)
+    if plan is not None:
+        hold(workspace, plan, meant)
+    prepared = workspace.prepare(meant, fresh=fresh)
+    if plan is not None:
+        hold_run(plan, prepared, workspace.quote(prepared))
+    approved = workspace.approve(
+        prepared, decide=lambda quote: _decide(quote, yes), max_cost=_amount(max_cost)
+    )
+    if plan is not None and prepared.state is RunState.READY:
+        note_plan(workspace, plan, approved)
+    return approved
+
+
+def _job_and_plan(job: Job | Plan | str | Path) -> tuple[Job, PlanFile | None]:
+    from bulkrate.pipeline.planned import parse_plan, read_plan
+
+    if isinstance(job, Job):
+        return job, None
+    if isinstance(job, str | Path):
+        plan = read_plan(Path(job))
+        return (load_job(job), None) if plan is None else (job_of_plan(plan), plan)
+    plan = parse_plan(job.to_json(), f"the plan of {job.job}", Path.cwd())
+    return job_of_plan(plan), plan
 
 
 def _decide(quote: Quote, yes: bool) -> bool:

@@ -120,3 +120,18 @@ def test_a_job_file_by_path(options: dict[str, Any], tmp_path: Path) -> None:
     run = bulkrate.run(path, yes=True, **options)
     assert run.rows.total == 3
     assert (tmp_path / "answers.jsonl").exists()
+
+
+def test_a_plan_with_a_pilot_and_a_run_of_it(
+    job: bulkrate.Job, options: dict[str, Any], provider: MisbehavingProvider
+) -> None:
+    provider.set_faults("")
+    with pytest.raises(Refused, match="not approved: 10 rows"):
+        bulkrate.plan(job, pilot=10, **options)
+    plan = bulkrate.plan(job, ["openai/gpt-5-mini"], pilot=10, yes=True, **options)
+    assert (plan.rows["to_send"], plan.own.output.basis) == (10, "pilot")
+    shown = plan._repr_html_()
+    assert "openai/gpt-5-mini" in shown
+    assert "10 answered by the pilot" in shown
+    assert bulkrate.run(plan, yes=True, **options).rows.succeeded == 20
+    assert provider.meter.rows_accepted == 20

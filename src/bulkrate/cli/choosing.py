@@ -59,7 +59,7 @@ def job_or_plan(
     file: str, *, model: str | None = None, sink: Path | None = None
 ) -> tuple[Job, PlanFile | None]:
     """The job in a job file; or the one a plan is of, as it is now, and the plan."""
-    from bulkrate.api import is_batch_file
+    from bulkrate.api import job_of_plan
     from bulkrate.pipeline.planned import read_plan
 
     plan = read_plan(Path(file))
@@ -67,12 +67,7 @@ def job_or_plan(
         return job_of(file, model=model, sink=sink), None
     if model is not None:
         raise BulkrateError("a plan says which model answers", code="usage", hint="leave --model out")
-    if plan.job_file is None:
-        return redirected(plan.job(), sink), plan
-    lines = is_batch_file(plan.job_file)
-    return job_of(
-        str(plan.job_file), model=plan.document["job"].get("model") if lines else None, sink=sink
-    ), plan
+    return redirected(job_of_plan(plan), sink), plan
 
 
 def run_of(workspace: Workspace, text: str) -> RunRecord:

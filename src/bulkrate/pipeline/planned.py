@@ -30,7 +30,7 @@ SHOWN_CHARS = 60
 class PlanFile:
     """What of a plan counts when it is run. `job_file` is None for a plan of a job without one."""
 
-    path: Path
+    name: str
     made_at: str
     job_file: Path | None
     document: Mapping[str, Any]
@@ -53,18 +53,23 @@ def read_plan(path: Path) -> PlanFile | None:
         return None
     if not isinstance(found, dict) or MARK not in found:
         return None
+    return parse_plan(found, path.name, path.parent)
+
+
+def parse_plan(found: Mapping[str, Any], name: str, folder: Path) -> PlanFile:
+    """The plan that a document is. Raises BulkrateError for one that cannot be used."""
     if found[MARK] != VERSION:
         raise BulkrateError(
-            f"{path} is a plan of version {found[MARK]}; this program knows version {VERSION}",
+            f"{name} is a plan of version {found[MARK]}; this program knows version {VERSION}",
             code="plan_version",
             hint="make it again: `bulkrate plan JOB`",
         )
     try:
         own, job_file = found["models"][0], found["job_file"]
         plan = PlanFile(
-            path=path,
+            name=name,
             made_at=found["made_at"],
-            job_file=None if job_file is None else path.parent / job_file,
+            job_file=None if job_file is None else folder / job_file,
             document=found["document"],
             digests={name: found["digests"][name] for name in ("source", "model", "prices")},
             rows=int(own["rows"]),
@@ -73,7 +78,7 @@ def read_plan(path: Path) -> PlanFile | None:
         plan.job()
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise BulkrateError(
-            f"{path} is a plan with a part missing or broken: {type(error).__name__}",
+            f"{name} is a plan with a part missing or broken: {type(error).__name__}",
             code="plan_broken",
             hint="make it again: `bulkrate plan JOB`",
         ) from None
@@ -87,7 +92,7 @@ def hold(workspace: Workspace, plan: PlanFile, job: Job) -> None:
     found = list(_differences(workspace, plan, setup, now))
     if found:
         raise PlanChanged(
-            f"{plan.path.name} is not run: since it was made, {'; '.join(found)}",
+            f"{plan.name} is not run: since it was made, {'; '.join(found)}",
             hint="`bulkrate plan` makes it again, with what is there now",
         )
 
@@ -96,12 +101,12 @@ def hold_run(plan: PlanFile, run: RunRecord, quote: Quote | None) -> None:
     """Raise `PlanChanged` when the prepared run is more than, or other than, what was planned."""
     if run.snapshot != plan.digests["source"]:
         raise PlanChanged(
-            f"run {run.id} of this job is not finished, and answers other rows than {plan.path.name}",
+            f"run {run.id} of this job is not finished, and answers other rows than {plan.name}",
             hint=f"`bulkrate wait {run.id}` finishes it, or `bulkrate cancel {run.id}` ends it",
         )
     if run.state is RunState.READY and quote is not None and quote.rows > plan.rows:
         raise PlanChanged(
-            f"{plan.path.name} is not run: it sends {plan.rows:,} rows, and now {quote.rows:,} would be "
+            f"{plan.name} is not run: it sends {plan.rows:,} rows, and now {quote.rows:,} would be "
             "sent: answers that were to be taken over are gone",
             hint="`bulkrate plan` makes it again, with what is there now",
         )

@@ -16,7 +16,7 @@ from bulkrate.pricing.lengths import Lengths
 from bulkrate.pricing.pilot import sort_into_strata, stratify
 from bulkrate.pricing.plan import OutputForecast, Retries, cost_on
 from bulkrate.pricing.rates import Rate, Step, price
-from bulkrate.pricing.turnaround import Seen, chance_late, chance_missed
+from bulkrate.pricing.turnaround import STUCK, Seen, chance_late, chance_missed
 
 RATE = Rate(
     provider="maker",
@@ -89,14 +89,15 @@ def test_other_rows_predict_with_a_wider_band_than_drawn_ones() -> None:
 
 
 def test_the_prior_has_the_median_and_the_ninth_decile_of_its_source() -> None:
-    assert chance_late(7 * 60) == pytest.approx(0.505, abs=0.001)
-    assert chance_late(3600) == pytest.approx(0.11, abs=0.002)
-    assert chance_late(86_400) == pytest.approx(0.0107, abs=0.0002)
+    assert chance_late(7 * 60) == 0.5
+    assert chance_late(3600) == pytest.approx(0.10, abs=0.001)
+    assert chance_late(86_400) == pytest.approx(0.0007, abs=0.0001)
     assert chance_late(0) == 1.0
 
 
 def test_own_batches_move_the_prior() -> None:
     prior = chance_missed(3600, 1)
     assert chance_missed(3600, 1, Seen(100, 0)) < prior < chance_missed(3600, 1, Seen(100, 50))
-    assert chance_missed(3600, 4) == pytest.approx(1 - (1 - prior) ** 4)
+    assert prior < chance_missed(3600, 4) < 4 * prior
+    assert chance_missed(1e12, 1000) == pytest.approx(STUCK)
     assert chance_missed(3600, 0) == 0
