@@ -12,6 +12,7 @@ import anyio
 import pytest
 
 from bulkrate.cli.showing_plans import write
+from bulkrate.cli.summary import summary_pairs
 from bulkrate.core.run_states import RunState
 from bulkrate.errors import BulkrateError, CanaryFailed, PlanChanged
 from bulkrate.jobs.load import load_job_mapping
@@ -20,7 +21,8 @@ from bulkrate.ledger.home import Home
 from bulkrate.ledger.records import RunRecord
 from bulkrate.pipeline.pilot import judge, make_way
 from bulkrate.pipeline.plan import Planning, make_plan
-from bulkrate.pipeline.planned import PlanFile, hold, hold_run, read_plan
+from bulkrate.pipeline.planned import PlanFile, hold, hold_run, note_plan, read_plan
+from bulkrate.pipeline.reforecast import planned_band, reforecast_cost
 from bulkrate.pipeline.report import report
 from bulkrate.pipeline.workspace import Workspace
 from bulkrate.pricing.plan import Plan
@@ -208,6 +210,39 @@ def test_a_broken_job_stops_at_its_pilot(tmp_path: Path) -> None:
             judge(desk.workspace, run, desk.job())
     finally:
         desk.close()
+
+
+def test_a_run_under_way_is_forecast_again(desk: Desk) -> None:
+    desk.write(600)
+    desk.workspace.env = {**desk.workspace.env, "BULKRATE_LIMITS__REQUESTS": "180"}
+    desk.pilot(60)
+    plan = desk.planned()
+    run = desk.workspace.approve(desk.workspace.prepare(desk.job()), decide=lambda quote: True)
+    note_plan(desk.workspace, plan, run)
+    planned, begun = planned_band(desk.workspace, run), reforecast_cost(desk.workspace, run)
+    assert planned is not None
+    assert begun is not None
+    low, expected, high = (Decimal(plan.lane[name]) for name in ("low", "expected", "high"))
+    assert (planned.low, planned.expected, planned.high) == (low, expected, high)
+    assert begun.expected == pytest.approx(expected, rel=Decimal("0.03"))
+
+    desk.provider.set_faults("stuck=1")
+    run = anyio.run(lambda: desk.workspace.advance(run.id, poll_s=0.01, timeout_s=0.2))
+    assert desk.workspace.ledger.balance(run.id).pending == 180
+    later = reforecast_cost(desk.workspace, run)
+    assert later is not None
+    assert later.low is not None
+    assert later.expected is not None
+    assert later.high is not None
+    assert later.high - later.low < (high - low) / 2
+    assert low <= later.low <= later.expected <= later.high <= high
+    desk.provider.advance()
+    done = anyio.run(lambda: desk.workspace.advance(run.id, poll_s=0.01))
+    assert later.low <= desk.billed(done) <= later.high
+    assert reforecast_cost(desk.workspace, done) is None
+    said = dict(summary_pairs(desk.workspace, done, report(desk.workspace.ledger, done)))
+    assert said["planned"].startswith("about 0.00")
+    assert "what was planned" not in said["planned"]
 
 
 # -- history -------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from bulkrate.pipeline.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from bulkrate.ledger.records import RunRecord
+    from bulkrate.pipeline.reforecast import Band
     from bulkrate.pipeline.workspace import Workspace
 
 SHOWN_BATCHES = 10
@@ -74,6 +75,7 @@ def summary_pairs(
         said = f"{unexplained['input_tokens']:,} in, {unexplained['output_tokens']:,} out"
         pairs.append(("unattributed", f"{said}: billed, but no row explains them"))
     pairs += _cost(workspace, run)
+    pairs += _planned(workspace, run)
     if document["sink"] is not None:
         pairs.append(("answers", document["sink"]))
     return pairs
@@ -118,6 +120,37 @@ def _cost(workspace: Workspace, run: RunRecord) -> list[tuple[str, str]]:
         return [("cost", cost)]
     share = round(100 * billed.saving / billed.live)
     return [("cost", cost), ("live price", f"{format_money(billed.live, billed.currency)}; {share} % saved")]
+
+
+def _planned(workspace: Workspace, run: RunRecord) -> list[tuple[str, str]]:
+    """What a plan said beside what it comes to, and a warning where that leaves the plan's band."""
+    from bulkrate.pipeline.reforecast import planned_band, reforecast_cost
+
+    planned = planned_band(workspace, run)
+    if planned is None or planned.high is None:
+        return []
+    said = _band(planned)
+    if run.state is RunState.FINISHED:
+        comes_to = bill_of(workspace.ledger, run, workspace.prices).cost
+    else:
+        now = reforecast_cost(workspace, run)
+        comes_to = None if now is None else now.expected
+        if now is not None:
+            said += f"; now {_band(now)}"
+    if comes_to is not None and planned.low is not None and not planned.low <= comes_to <= planned.high:
+        said += f": {'above' if comes_to > planned.high else 'below'} what was planned"
+    return [("planned", said)]
+
+
+def _band(band: Band) -> str:
+    from decimal import ROUND_CEILING, ROUND_FLOOR
+
+    from bulkrate.pricing.money import format_money
+
+    low = "?" if band.low is None else format_money(band.low, rounding=ROUND_FLOOR)
+    high = "?" if band.high is None else format_money(band.high, rounding=ROUND_CEILING)
+    about = "" if band.expected is None else f"about {format_money(band.expected)}, "
+    return f"{about}{low} to {high}"
 
 
 def next_steps(workspace: Workspace, run: RunRecord, document: dict[str, Any]) -> list[str]:

@@ -31,7 +31,7 @@ MOST_ANSWERS = 1_000
 MOST_PARTITIONS = 10
 MOST_RUNS = 50
 # Fewer requests say nothing about how often they fail.
-LEAST_REQUESTS = 100
+LEAST_REQUESTS = 30
 FEWEST_ANSWERS = 30
 
 _BEGUN = (RunState.ACTIVE, RunState.CANCELLING, RunState.SETTLED, RunState.FINISHED)
@@ -88,19 +88,20 @@ class History:
 
     def retries(self, prices: PriceList) -> Retries:
         """What was paid over what the answers that count cost."""
-        whole, kept, requests = Decimal(0), Decimal(0), 0
+        paid, kept, requests, answers = Decimal(0), Decimal(0), 0, 0
         for run in self.runs:
             used = [record for record in self.ledger.usage(run.id) if record.usage]
             answered = [record for record in used if not record.error]
             at = run.approved_at or run.created_at
-            paid, good = (bill(_billed(run, each), at, prices).cost for each in (used, answered))
-            if paid is None or good is None:
+            whole, good = (bill(_billed(run, each), at, prices).cost for each in (used, answered))
+            if whole is None or good is None:
                 return Retries()
-            whole, kept = whole + paid, kept + good
-            requests += sum(record.requests for record in answered)
-        if requests < LEAST_REQUESTS or not kept:
+            paid, kept = paid + whole, kept + good
+            requests += sum(record.requests for record in used)
+            answers += sum(record.requests for record in answered)
+        if answers < LEAST_REQUESTS or not kept:
             return Retries()
-        return Retries(factor=(whole / kept).quantize(Decimal("0.0001")), runs=len(self.runs))
+        return Retries.measured(paid=paid, kept=kept, wasted=requests - answers, requests=requests)
 
 
 def _billed(run: RunRecord, used: Sequence[UsageRecord]) -> list[tuple[str, Usage, int, str]]:

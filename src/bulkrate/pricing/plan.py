@@ -88,15 +88,30 @@ class OutputForecast:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retries:
-    """What was paid in all over what the answers that count cost, in own earlier runs; None: not measured."""
+    """What was paid in all over what the answers that count cost, in own earlier runs; None: not measured.
+
+    `most` is its upper limit: few requests say little of how often they fail.
+    """
 
     factor: Decimal | None = None
-    runs: int = 0
+    most: Decimal | None = None
+    requests: int = 0
 
-    @property
-    def times(self) -> Decimal:
-        """What to multiply by."""
-        return Decimal(1) if self.factor is None else self.factor
+    @classmethod
+    def measured(cls, *, paid: Decimal, kept: Decimal, wasted: int, requests: int) -> Retries:
+        """From what was paid, the part of it that answers cost, and how many of the requests were no answer.
+
+        The upper limit is that of the share of such requests, by Wilson's interval of 95 %.
+        """
+        share, z = wasted / requests, 1.96
+        root = math.sqrt(share * (1 - share) / requests + z * z / (4 * requests * requests))
+        limit = (share + z * z / (2 * requests) + z * root) / (1 + z * z / requests)
+        factor = paid / kept
+        # Without a wasted request one is taken to cost what an answer does.
+        each = (factor - 1) / Decimal(share) if wasted else Decimal(1)
+        digits = Decimal("0.0001")
+        most = 1 + each * Decimal(limit)
+        return cls(factor=factor.quantize(digits), most=most.quantize(digits), requests=requests)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,23 +232,26 @@ def cost_on(
     retries: Retries,
     input_factor: Decimal | None = None,
 ) -> LanePlan:
-    """A lane's costs. Without a forecast the upper end is the ceiling, and there is no middle."""
+    """A lane's costs. Without a forecast the upper end is the ceiling, and there is no middle.
+
+    The lower end is what it costs if nothing is sent again.
+    """
     if rate is None or not rate.metered:
         return LanePlan(lane=lane, priced_as="" if rate is None else rate.priced_as)
     most, known = ceiling(rate, lengths.load(cap)), output.expected is not None
 
-    def cost(tokens: int | None) -> Decimal | None:
+    def cost(tokens: int | None, times: Decimal | None = None) -> Decimal | None:
         if tokens is None:
             return None
-        return lengths.cost(rate, tokens, input_factor or Decimal(1)) * (retries.times if known else 1)
+        return lengths.cost(rate, tokens, input_factor or Decimal(1)) * (times or 1)
 
     return LanePlan(
         lane=lane,
         low=cost(output.low),
-        expected=cost(output.expected),
-        high=cost(output.high) if known and output.high is not None else most,
+        expected=cost(output.expected, retries.factor),
+        high=cost(output.high, retries.most) if known and output.high is not None else most,
         ceiling=most,
-        bound=cost(output.bound),
+        bound=cost(output.bound, retries.most),
         published=rate.published,
         priced_as=rate.priced_as,
         prices_dated=rate.dated,
@@ -244,7 +262,7 @@ def cost_on(
 def _model_document(model: ModelPlan) -> dict[str, Any]:
     document = asdict(model)
     document["notes"] = list(model.notes)
-    document["retries"]["factor"] = text(model.retries.factor)
+    document["retries"] |= {"factor": text(model.retries.factor), "most": text(model.retries.most)}
     document["input_factor"] = text(model.input_factor)
     for name, lane in document["lanes"].items():
         saving = model.saving(name)

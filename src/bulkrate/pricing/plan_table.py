@@ -129,8 +129,9 @@ def output(found: OutputForecast) -> str:
 def _retries(own: ModelPlan) -> str:
     if own.retries.factor is None:
         return "none measured yet: no earlier run of this template is here"
-    times = own.retries.factor
-    return f"{times.normalize():f} times the cost of the answers, by {own.retries.runs:,} earlier runs"
+    times, most = own.retries.factor, own.retries.most or own.retries.factor
+    said = f"{times:f} times the cost of the answers (up to {most:f})"
+    return f"{said}, by {own.retries.requests:,} requests of earlier runs"
 
 
 def _time(plan: Plan) -> str:

@@ -74,9 +74,21 @@ def test_measured_retries_multiply_the_forecast_but_not_the_ceiling() -> None:
         Lengths({100: 1_000_000}),
         OutputForecast(basis="pilot", low=0, expected=10**6, high=2 * 10**6),
     )
-    retries = Retries(factor=Decimal("1.5"), runs=2)
+    retries = Retries(factor=Decimal("1.5"), most=Decimal(2), requests=9)
     found = cost_on("batch", FLAT, rows, output=known, cap=10, retries=retries)
-    assert (found.low, found.expected, found.high, found.ceiling) == (300, 315, 330, 300)
+    assert (found.low, found.expected, found.high, found.ceiling) == (200, 315, 440, 300)
+
+
+def test_few_requests_say_little_of_how_often_they_fail() -> None:
+    none = Retries.measured(paid=Decimal(5), kept=Decimal(5), wasted=0, requests=100)
+    assert (none.factor, none.most) == (1, Decimal("1.0370"))
+    some = {"paid": Decimal(11), "kept": Decimal(10)}
+    few = Retries.measured(**some, wasted=5, requests=100)
+    many = Retries.measured(**some, wasted=5_000, requests=100_000)
+    assert few.factor == many.factor == Decimal("1.1")
+    assert few.most is not None
+    assert many.most is not None
+    assert Decimal("1.1") < many.most < Decimal("1.11") < Decimal("1.2") < few.most
 
 
 def test_other_rows_predict_with_a_wider_band_than_drawn_ones() -> None:
