@@ -161,9 +161,9 @@ class Run:
 
     def report(self) -> dict[str, Any]:
         """The document of `bulkrate run --json`."""
-        from bulkrate.pipeline.report import report
+        from bulkrate.pipeline.reforecast import full_report
 
-        return report(self._workspace.ledger, self._record(), self._workspace.prices)
+        return full_report(self._workspace, self._record())
 
     def results(self) -> Results:
         """The rows joined to their answers, as an Arrow stream."""

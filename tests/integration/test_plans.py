@@ -22,7 +22,7 @@ from bulkrate.ledger.records import RunRecord
 from bulkrate.pipeline.pilot import judge, make_way
 from bulkrate.pipeline.plan import Planning, make_plan
 from bulkrate.pipeline.planned import PlanFile, hold, hold_run, note_plan, read_plan
-from bulkrate.pipeline.reforecast import planned_band, reforecast_cost
+from bulkrate.pipeline.reforecast import full_report, planned_band, reforecast_cost
 from bulkrate.pipeline.report import report
 from bulkrate.pipeline.workspace import Workspace
 from bulkrate.pricing.plan import Plan
@@ -239,10 +239,11 @@ def test_a_run_under_way_is_forecast_again(desk: Desk) -> None:
     desk.provider.advance()
     done = anyio.run(lambda: desk.workspace.advance(run.id, poll_s=0.01))
     assert later.low <= desk.billed(done) <= later.high
-    assert reforecast_cost(desk.workspace, done) is None
-    said = dict(summary_pairs(desk.workspace, done, report(desk.workspace.ledger, done)))
-    assert said["planned"].startswith("about 0.00")
-    assert "what was planned" not in said["planned"]
+    found = full_report(desk.workspace, done)
+    assert found["forecast"] is None
+    assert "warning" not in dict(summary_pairs(desk.workspace, done, found))["planned"]
+    found["planned"]["high"] = "0.0001"
+    assert "warning: it comes to more" in dict(summary_pairs(desk.workspace, done, found))["planned"]
 
 
 # -- history -------------------------------------------------------------------------------------------

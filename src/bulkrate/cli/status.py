@@ -23,7 +23,7 @@ def status(context: typer.Context, run: MaybeRun = None, json: options.Json = Fa
     from bulkrate.cli.choosing import run_of, workspace_of
     from bulkrate.cli.summary import next_steps, summary_pairs, title_of
     from bulkrate.errors import BulkrateError
-    from bulkrate.pipeline.report import report
+    from bulkrate.pipeline.reforecast import full_report
 
     terminal: Terminal = context.obj
     with workspace_of(terminal) as workspace:
@@ -38,7 +38,7 @@ def status(context: typer.Context, run: MaybeRun = None, json: options.Json = Fa
                     hint="`bulkrate run FILE` makes one",
                 )
             found = latest[0]
-        document = report(workspace.ledger, found, workspace.prices)
+        document = full_report(workspace, found)
         if json:
             terminal.document(document)
             return 0

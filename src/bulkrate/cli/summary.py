@@ -10,12 +10,12 @@ from bulkrate.cli.terminal import Terminal, quoted
 from bulkrate.core.retry import PASSING
 from bulkrate.core.run_states import RunState
 from bulkrate.pipeline.reasons import first_reasons
-from bulkrate.pipeline.report import bill_of, exit_code, report
+from bulkrate.pipeline.reforecast import full_report
+from bulkrate.pipeline.report import bill_of, exit_code
 from bulkrate.pipeline.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from bulkrate.ledger.records import RunRecord
-    from bulkrate.pipeline.reforecast import Band
     from bulkrate.pipeline.workspace import Workspace
 
 SHOWN_BATCHES = 10
@@ -31,7 +31,7 @@ ADVICE = {
 def finish(terminal: Terminal, workspace: Workspace, run: RunRecord) -> int:
     """Tell how a run stands and, for --json, print its report; returns the exit code."""
     code = exit_code(workspace.ledger, run, workspace.setup(run).job.max_failed)
-    document = report(workspace.ledger, run, workspace.prices)
+    document = full_report(workspace, run)
     terminal.pairs(title_of(run), summary_pairs(workspace, run, document))
     for hint in next_steps(workspace, run, document):
         terminal.hint(hint)
@@ -75,7 +75,7 @@ def summary_pairs(
         said = f"{unexplained['input_tokens']:,} in, {unexplained['output_tokens']:,} out"
         pairs.append(("unattributed", f"{said}: billed, but no row explains them"))
     pairs += _cost(workspace, run)
-    pairs += _planned(workspace, run)
+    pairs += _planned(document)
     if document["sink"] is not None:
         pairs.append(("answers", document["sink"]))
     return pairs
@@ -122,35 +122,35 @@ def _cost(workspace: Workspace, run: RunRecord) -> list[tuple[str, str]]:
     return [("cost", cost), ("live price", f"{format_money(billed.live, billed.currency)}; {share} % saved")]
 
 
-def _planned(workspace: Workspace, run: RunRecord) -> list[tuple[str, str]]:
-    """What a plan said beside what it comes to, and a warning where that leaves the plan's band."""
-    from bulkrate.pipeline.reforecast import planned_band, reforecast_cost
+def _planned(document: dict[str, Any]) -> list[tuple[str, str]]:
+    """What a plan said, what it comes to by now, and a warning where that leaves the plan's band."""
+    from decimal import Decimal
 
-    planned = planned_band(workspace, run)
-    if planned is None or planned.high is None:
-        return []
-    said = _band(planned)
-    if run.state is RunState.FINISHED:
-        comes_to = bill_of(workspace.ledger, run, workspace.prices).cost
-    else:
-        now = reforecast_cost(workspace, run)
-        comes_to = None if now is None else now.expected
-        if now is not None:
-            said += f"; now {_band(now)}"
-    if comes_to is not None and planned.low is not None and not planned.low <= comes_to <= planned.high:
-        said += f": {'above' if comes_to > planned.high else 'below'} what was planned"
-    return [("planned", said)]
+    planned, now = document["planned"], document["forecast"]
+    pairs = []
+    if planned is not None:
+        said = _band(planned)
+        comes_to = document["bill"]["cost"] if now is None else now["expected"]
+        # Before the end, what was billed is a part of what it comes to: more than planned is more already.
+        if None not in (comes_to, planned["high"]) and Decimal(comes_to) > Decimal(planned["high"]):
+            said += "; warning: it comes to more"
+        pairs.append(("planned", said))
+    if now is not None:
+        pairs.append(("forecast", _band(now)))
+    return pairs
 
 
-def _band(band: Band) -> str:
-    from decimal import ROUND_CEILING, ROUND_FLOOR
+def _band(band: dict[str, str | None]) -> str:
+    from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 
     from bulkrate.pricing.money import format_money
 
-    low = "?" if band.low is None else format_money(band.low, rounding=ROUND_FLOOR)
-    high = "?" if band.high is None else format_money(band.high, rounding=ROUND_CEILING)
-    about = "" if band.expected is None else f"about {format_money(band.expected)}, "
-    return f"{about}{low} to {high}"
+    def said(name: str, rounding: str) -> str:
+        amount = band[name]
+        return "?" if amount is None else format_money(Decimal(amount), rounding=rounding)
+
+    low, high = said("low", ROUND_FLOOR), said("high", ROUND_CEILING)
+    return f"about {said('expected', ROUND_HALF_EVEN)}, {low} to {high}"
 
 
 def next_steps(workspace: Workspace, run: RunRecord, document: dict[str, Any]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any
 
 import orjson
 
@@ -15,7 +16,7 @@ from bulkrate.pipeline.history import FEWEST_ANSWERS, History
 from bulkrate.pipeline.pilot import answers_of
 from bulkrate.pipeline.pilot_runs import pilots_of
 from bulkrate.pipeline.plan_digests import rates_of
-from bulkrate.pipeline.report import bill_of
+from bulkrate.pipeline.report import bill_of, report
 from bulkrate.pipeline.row_files import numbers
 from bulkrate.pipeline.run_folder import PARTITION_ROWS, RunFolder
 from bulkrate.pipeline.setup import Setup
@@ -23,6 +24,7 @@ from bulkrate.pipeline.workspace import Workspace
 from bulkrate.pricing.forecast import forecast_by_others
 from bulkrate.pricing.lengths import Lengths
 from bulkrate.pricing.plan import AnswerLength, OutputForecast, cost_on, input_factor_of
+from bulkrate.pricing.statement import text
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,21 @@ class Band:
     low: Decimal | None
     expected: Decimal | None
     high: Decimal | None
+
+    def to_json(self) -> dict[str, str | None]:
+        """As a document holds it."""
+        return {"low": text(self.low), "expected": text(self.expected), "high": text(self.high)}
+
+
+def full_report(workspace: Workspace, run: RunRecord) -> dict[str, Any]:
+    """The report of a run; of one that was planned with what that said and, under way, what it will cost."""
+    planned = planned_band(workspace, run)
+    now = None if planned is None else reforecast_cost(workspace, run)
+    return {
+        **report(workspace.ledger, run, workspace.prices),
+        "planned": None if planned is None else planned.to_json(),
+        "forecast": None if now is None else now.to_json(),
+    }
 
 
 def planned_band(workspace: Workspace, run: RunRecord) -> Band | None:
@@ -50,9 +67,9 @@ def reforecast_cost(workspace: Workspace, run: RunRecord) -> Band | None:
     The rows that are open are judged by those of the pilot that were drawn near them (from the same
     partitions): the ones that finished were no random choice. Without a pilot those stand in.
     """
-    if run.state not in (RunState.ACTIVE, RunState.CANCELLING):
+    setup, here = workspace.setup(run), workspace.home.run_dir(run.id).exists()
+    if run.state not in (RunState.ACTIVE, RunState.CANCELLING) or not here or setup.job.model_name is None:
         return None
-    setup = workspace.setup(run)
     lengths, open_partitions = _open_rows(workspace, run)
     spent = bill_of(workspace.ledger, run, workspace.prices).cost
     if spent is None:
