@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -151,6 +152,34 @@ def test_a_pilot_is_paid_for_once_and_its_band_holds(desk: Desk, key: str | None
     assert low <= desk.billed(whole) <= high
     assert report(desk.workspace.ledger, whole)["rows"]["succeeded"] == 600
     assert desk.plan(job).own.rows == 0
+
+
+def test_equal_requests_are_answered_once_by_the_pilot_and_the_run(desk: Desk) -> None:
+    with (desk.folder / "rows.csv").open("w") as file:
+        file.write("id,body\n" + "".join(f"T-{n},ticket {n % 50}\n" for n in range(200)))
+    job = desk.job(reuse="exact")
+    _, plan = desk.pilot(20, job)
+    assert plan.rows | {"reused": 0} == {
+        "total": 200,
+        "to_send": 30,
+        "rejected": 0,
+        "repeated": 150,
+        "reused": 0,
+        "pilot": 20,
+    }
+    write(plan, path := desk.folder / "desk.plan.json")
+    held = read_plan(path)
+    assert held is not None
+    prepared = desk.workspace.prepare(job)
+    hold_run(held, prepared, desk.workspace.quote(prepared))
+    run = desk.run(job)
+    assert desk.accepted == 50
+    answers = [json.loads(line) for line in (desk.folder / "answers.jsonl").read_text().splitlines()]
+    assert len(answers) == 200
+    for number, row in enumerate(answers):
+        assert row["output"].count("word") == number % 50 % 13 + 1
+    desk.workspace.recollect(run.id)
+    assert desk.workspace.ledger.balance(run.id).succeeded == 200
 
 
 def test_a_pilot_draws_from_everywhere_and_the_same_rows_again(desk: Desk) -> None:

@@ -13,7 +13,7 @@ from hashlib import blake2b
 from operator import itemgetter
 from typing import Any
 
-from bulkrate.core.vector import RowState, Vector
+from bulkrate.core.vector import RowState, Vector, settle_alias
 from bulkrate.ledger.ledger import Ledger
 from bulkrate.pipeline.digests import DigestBuckets, records, scattered
 from bulkrate.pipeline.outcomes import REUSED, Columns, OutcomeReader
@@ -61,19 +61,29 @@ def reject_duplicates(
 def find_aliases(
     fingerprints: DigestBuckets, vectors: Sequence[Vector], partitions: Partitions, folder: RunFolder
 ) -> int:
-    """Make every pending row with the fingerprint of an earlier pending row its alias; returns how many."""
+    """Make every pending row an alias of a row with the same fingerprint; returns how many.
+
+    Of one whose answer was taken over, if there is one, else of the first that is pending.
+    """
     followers, leading = array("Q"), array("Q")
     for bucket in fingerprints.crowded():
+        rows = list(bucket)
         leaders: dict[bytes, int] = {}
-        for digest, row in bucket:
+        for wanted in (RowState.SUCCEEDED, RowState.PENDING):
+            for digest, row in rows:
+                partition, index = partitions.of(row)
+                if vectors[partition].states[index] == wanted:
+                    leaders.setdefault(digest, row)
+        for digest, row in rows:
             partition, index = partitions.of(row)
-            if vectors[partition].states[index] != RowState.PENDING:
+            leader = leaders.get(digest, row)
+            if leader == row or vectors[partition].states[index] != RowState.PENDING:
                 continue
-            leader = leaders.setdefault(digest, row)
-            if leader != row:
-                vectors[partition].alias(index)
-                followers.append(row)
-                leading.append(leader)
+            vectors[partition].alias(index)
+            leader_partition, leader_index = partitions.of(leader)
+            settle_alias(vectors[partition], index, vectors[leader_partition], leader_index)
+            followers.append(row)
+            leading.append(leader)
     if followers:
         folder.write_pairs(folder.aliases_path, followers, leading)
     return len(followers)

@@ -15,9 +15,12 @@ HEADER = ("MODEL", "LANE", "LOW", "EXPECTED", "HIGH", "CEILING", "SAVES", "TOO L
 
 
 def table(plan: Plan) -> list[tuple[str, ...]]:
-    """A line for each model and lane, cheapest expected (else ceiling) first within a model's own lanes."""
+    """A line for each model and lane; not for flex without a price of its own, unless the job uses it."""
     return [
-        (model.model, *_line(plan, model, lane)) for model in plan.models for lane in model.lanes.values()
+        (model.model, *_line(plan, model, lane))
+        for model in plan.models
+        for lane in model.lanes.values()
+        if lane.published or lane.lane != "flex" or plan.lane == "flex"
     ]
 
 
@@ -96,7 +99,7 @@ def _bound(plan: Plan) -> list[tuple[str, str]]:
     if lane is None or lane.bound is None:
         return []
     most = format_money(lane.bound, plan.currency, rounding=ROUND_CEILING)
-    return [("hard bound", f"{most} on the {plan.lane} lane; above it at most 5 times of 100, by proof")]
+    return [("hard bound", f"{most} on the {plan.lane} lane; above it at most 5 times of 100, however long")]
 
 
 def histogram(plan: Plan, width: int = 30) -> list[str]:
@@ -145,7 +148,8 @@ def _time(plan: Plan) -> str:
     else:
         window = f"{window}, {late}"
     own = plan.turnaround["own_batches"]
-    return f"{window} (by {own:,} batches of yours and {plan.turnaround['prior']})"
+    mine = "one batch of yours" if own == 1 else f"{own:,} batches of yours"
+    return f"{window} (by others' batches)" if not own else f"{window} (by {mine} and others')"
 
 
 def hours(seconds: float) -> str:
