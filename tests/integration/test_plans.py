@@ -220,8 +220,10 @@ def test_nothing_is_sent_beside_a_pilot_under_way_nor_a_pilot_beside_a_run(desk:
     planning = Planning(desk.workspace, desk.job())
     sample = planning.pilot_job(30)
     pilot = desk.workspace.approve(desk.workspace.prepare(sample), decide=lambda quote: True)
-    with pytest.raises(BulkrateError, match="sent twice"):
-        desk.run(desk.job())
+    for beside in (desk.job(), planning.pilot_job(40)):
+        with pytest.raises(BulkrateError, match="sent twice"):
+            desk.run(beside)
+    assert [run.id for run in desk.workspace.ledger.runs()] == [pilot.id]
     anyio.run(lambda: desk.workspace.advance(pilot.id, poll_s=0.01))
     whole = desk.workspace.approve(desk.workspace.prepare(desk.job()), decide=lambda quote: True)
     assert whole.state is RunState.ACTIVE

@@ -34,7 +34,8 @@ def write(made: Plan, target: Path) -> None:
 def show(terminal: Terminal, made: Plan) -> None:
     """The plan for people: about the rows on standard error, the table on standard output."""
     for code, count in made.problems.items():
-        terminal.note(f"{count:,} rows rejected ({code}); `bulkrate check` lists them")
+        rows = "1 row" if count == 1 else f"{count:,} rows"
+        terminal.note(f"{rows} rejected ({code}); `bulkrate check` lists them")
     terminal.pairs(f"plan of {made.job}: {made.own.model}, {made.lane} lane", lines(made))
     terminal.table(HEADER, table(made))
     for each in made.models:

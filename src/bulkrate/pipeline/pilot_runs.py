@@ -25,8 +25,6 @@ def pilots_of(ledger: Ledger, setup: Setup, snapshot: str) -> list[RunRecord]:
 
 def refuse_beside_pilot(ledger: Ledger, setup: Setup, snapshot: str) -> None:
     """Raise BulkrateError while a pilot of the job is under way: its rows would be sent a second time."""
-    if setup.job.only_rows is not None:
-        return
     for run in pilots_of(ledger, setup, snapshot):
         if run.state in (RunState.ACTIVE, RunState.CANCELLING):
             raise BulkrateError(

@@ -222,7 +222,9 @@ def tag_for(setup: Setup, snapshot: str, nonce: str) -> str:
 
 
 def begin_run(ledger: Ledger, setup: Setup, snapshot: str, *, nonce: str, at: datetime) -> RunRecord:
-    """Record a new run, about to be assembled. Runs of the same job that spent nothing make way."""
+    """Record a new run, about to be assembled. Raises BulkrateError while a pilot of the job is under way."""
+    if not nonce:
+        refuse_beside_pilot(ledger, setup, snapshot)
     record = RunRecord(
         id=tag_for(setup, snapshot, nonce),
         job_name=setup.job.name,
@@ -252,7 +254,6 @@ def assemble_run(
     on_progress: Progress = lambda rows: None,
 ) -> Checked:
     """Assemble a run from the start (also after a crash), pack its first shards and quote it."""
-    refuse_beside_pilot(ledger, setup, run.snapshot)
     folder = RunFolder(home.run_dir(run.id))
     for name in ("partitions", "shards", "raw", "outcomes", "scratch"):
         shutil.rmtree(folder.root / name, ignore_errors=True)

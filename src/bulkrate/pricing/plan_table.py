@@ -34,7 +34,7 @@ def _line(plan: Plan, model: ModelPlan, lane: LanePlan) -> tuple[str, ...]:
         lane.prices_source if lane.prices_dated is None else f"{lane.prices_dated} ({lane.prices_source})"
     )
     return (
-        lane.lane if lane.published else f"{lane.lane} (live price)",
+        lane.lane if lane.published or lane.ceiling is lane.low is None else f"{lane.lane} (live price)",
         _amount(lane.low, plan.currency),
         _amount(lane.expected, plan.currency),
         _amount(lane.high, plan.currency, most=True),
@@ -52,9 +52,7 @@ def _amount(amount: Decimal | None, currency: str, *, most: bool = False) -> str
 
 
 def _late(lane: LanePlan) -> str:
-    if lane.chance_missed is not None:
-        return share(lane.chance_missed)
-    return "-"
+    return "-" if not lane.chance_missed else share(lane.chance_missed)
 
 
 def share(value: float) -> str:
@@ -140,7 +138,7 @@ def _retries(own: ModelPlan) -> str:
 def _time(plan: Plan) -> str:
     window = f"the provider's window is {hours(plan.window_s)}"
     batch = plan.own.lanes.get("batch")
-    if batch is None or batch.chance_missed is None:
+    if batch is None or not batch.chance_missed:
         return window
     late = f"{share(batch.chance_missed)} chance of missing it"
     if plan.deadline_s is not None:
