@@ -12,6 +12,7 @@ from typing import Any
 import anyio
 import pytest
 
+from bulkrate.cli.outlook import outlook
 from bulkrate.cli.showing_plans import write
 from bulkrate.cli.summary import summary_pairs
 from bulkrate.core.run_states import RunState
@@ -267,6 +268,7 @@ def test_a_run_under_way_is_forecast_again(desk: Desk) -> None:
     assert later.high is not None
     assert later.high - later.low < (high - low) / 2
     assert low <= later.low <= later.expected <= later.high <= high
+    assert outlook(desk.workspace, run.id).startswith("forecast: about 0.00")
     desk.provider.advance()
     done = anyio.run(lambda: desk.workspace.advance(run.id, poll_s=0.01))
     assert later.low <= desk.billed(done) <= later.high

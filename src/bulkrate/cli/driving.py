@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from bulkrate.cli.failures import Interrupted
+from bulkrate.cli.outlook import outlook
 from bulkrate.cli.progress import Progress, progress
 from bulkrate.cli.signals import cancelled_by_signals
 from bulkrate.cli.terminal import Terminal
@@ -39,7 +40,7 @@ def drive_run(
 
     async def main() -> RunRecord | None:
         scope = anyio.CancelScope()
-        display = progress(terminal, workspace.ledger, run_id)
+        display = progress(terminal, workspace.ledger, run_id, lambda: outlook(workspace, run_id))
         with display, cancelled_by_signals(scope), scope:
             return await _advance(
                 terminal,

@@ -7,6 +7,7 @@ in a thread of its own, at most twice a second, and only after a change.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -24,6 +25,9 @@ LINE_S = 5.0
 SHOWN_BATCHES = 8
 
 
+Outlook = Callable[[], str]
+
+
 class Progress(Protocol):
     """A display while a run is driven: a context manager that is told of changes."""
 
@@ -37,13 +41,13 @@ class Progress(Protocol):
     ) -> None: ...
 
 
-def progress(terminal: Terminal, ledger: Ledger, run: str) -> Progress:
-    """The display that suits the terminal."""
+def progress(terminal: Terminal, ledger: Ledger, run: str, outlook: Outlook = str) -> Progress:
+    """The display that suits the terminal. `outlook` says what the run comes to, asked after each batch."""
     if terminal.quiet:
         return NoProgress()
     if terminal.live:
-        return LiveProgress(terminal, ledger, run)
-    return PlainProgress(terminal, ledger, run)
+        return LiveProgress(terminal, ledger, run, outlook)
+    return PlainProgress(terminal, ledger, run, outlook)
 
 
 class NoProgress:
@@ -64,8 +68,9 @@ class NoProgress:
 class PlainProgress:
     """A line at the first change, then every few seconds if something changed."""
 
-    def __init__(self, terminal: Terminal, ledger: Ledger, run: str) -> None:
+    def __init__(self, terminal: Terminal, ledger: Ledger, run: str, outlook: Outlook) -> None:
         self._terminal, self._ledger, self._run = terminal, ledger, run
+        self._outlook, self._done = outlook, 0
         self._changed, self._stopped = threading.Event(), threading.Event()
         self._pace = Pace(utc_now())
         self._said = ""
@@ -97,6 +102,10 @@ class PlainProgress:
             if snapshot is not None and line != self._said:
                 self._said = line
                 self._terminal.say(f"{line}, {timing(self._pace, snapshot)}")
+            if snapshot is not None and snapshot.batches_done > self._done:
+                self._done = snapshot.batches_done
+                if said := self._outlook():
+                    self._terminal.say(said)
             if self._stopped.wait(LINE_S):
                 return
 
@@ -125,8 +134,9 @@ def timing(pace: Pace, snapshot: Snapshot) -> str:
 class LiveProgress:
     """A small table, redrawn in place."""
 
-    def __init__(self, terminal: Terminal, ledger: Ledger, run: str) -> None:
+    def __init__(self, terminal: Terminal, ledger: Ledger, run: str, outlook: Outlook) -> None:
         self._terminal, self._ledger, self._run = terminal, ledger, run
+        self._outlook, self._done, self._said = outlook, 0, ""
         self._dirty = True
         self._looked: Any = None
         self._pace = Pace(utc_now())
@@ -166,6 +176,8 @@ class LiveProgress:
             return
         self._dirty, self._looked = False, now
         self._snapshot = take_snapshot(self._ledger, self._run)
+        if self._snapshot is not None and self._snapshot.batches_done > self._done:
+            self._done, self._said = self._snapshot.batches_done, self._outlook()
 
     def _draw(self) -> Group:
         from rich.console import Group
@@ -211,4 +223,6 @@ class LiveProgress:
         if shown.batches_done:
             done = "1 batch" if shown.batches_done == 1 else f"{shown.batches_done:,} batches"
             parts.append(Text(f"  {done} done", style="dim"))
+        if self._said:
+            parts.append(Text(f"  {self._said}"))
         return Group(*parts)

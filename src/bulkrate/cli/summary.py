@@ -123,34 +123,19 @@ def _cost(workspace: Workspace, run: RunRecord) -> list[tuple[str, str]]:
 
 
 def _planned(document: dict[str, Any]) -> list[tuple[str, str]]:
-    """What a plan said, what it comes to by now, and a warning where that leaves the plan's band."""
-    from decimal import Decimal
+    """What a plan said, and what it comes to by now."""
+    from bulkrate.cli.outlook import above, band
 
     planned, now = document["planned"], document["forecast"]
     pairs = []
     if planned is not None:
-        said = _band(planned)
+        # Before the end what was billed is only a part: more than planned is more already.
         comes_to = document["bill"]["cost"] if now is None else now["expected"]
-        # Before the end, what was billed is a part of what it comes to: more than planned is more already.
-        if None not in (comes_to, planned["high"]) and Decimal(comes_to) > Decimal(planned["high"]):
-            said += "; warning: it comes to more"
-        pairs.append(("planned", said))
+        warning = "; warning: it comes to more" if above(comes_to, planned) else ""
+        pairs.append(("planned", band(planned) + warning))
     if now is not None:
-        pairs.append(("forecast", _band(now)))
+        pairs.append(("forecast", band(now)))
     return pairs
-
-
-def _band(band: dict[str, str | None]) -> str:
-    from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
-
-    from bulkrate.pricing.money import format_money
-
-    def said(name: str, rounding: str) -> str:
-        amount = band[name]
-        return "?" if amount is None else format_money(Decimal(amount), rounding=rounding)
-
-    low, high = said("low", ROUND_FLOOR), said("high", ROUND_CEILING)
-    return f"about {said('expected', ROUND_HALF_EVEN)}, {low} to {high}"
 
 
 def next_steps(workspace: Workspace, run: RunRecord, document: dict[str, Any]) -> list[str]:
