@@ -23,6 +23,7 @@ from bulkrate.pipeline.planned import hold, hold_run, note_plan, read_plan
 from bulkrate.pipeline.reforecast import full_report, planned_band, reforecast_cost
 from bulkrate.pipeline.report import report
 from bulkrate.pricing.plan import Plan
+from bulkrate.pricing.plan_table import lines
 
 MakeDesk = Callable[..., PlanningDesk]
 
@@ -200,6 +201,17 @@ def test_a_run_under_way_is_forecast_again(desk: PlanningDesk) -> None:
     assert "warning" not in dict(summary_pairs(desk.workspace, done, found))["planned"]
     found["planned"]["high"] = "0.0001"
     assert "warning: it comes to more" in dict(summary_pairs(desk.workspace, done, found))["planned"]
+
+
+def test_what_the_user_adds(desk: PlanningDesk) -> None:
+    desk.tickets(20)
+    planning = Planning(desk.workspace, desk.job())
+    plan = planning.plan(store_cost=Decimal("0.50"), reprocess=Decimal("0.25"))
+    assert plan.likely is not None
+    assert plan.total == plan.likely * Decimal("1.25") + Decimal("0.50")
+    said = dict(lines(plan))["in all"]
+    assert "for asking 25 % again, 0.50 USD for keeping them" in said
+    assert planning.plan().to_json()["total"] is None
 
 
 # -- history -------------------------------------------------------------------------------------------
