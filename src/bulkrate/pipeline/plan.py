@@ -138,7 +138,7 @@ class Planning:
             deadline_s=job.lane.deadline_s,
             turnaround={"prior": PRIOR_SOURCE, "own_batches": seen.batches, "own_late": seen.late},
             models=(own, *others),
-            digests=digests_of(setup, self._at),
+            digests=digests_of(setup, self._snapshot, self._at),
             store_cost=store_cost,
             reprocess=reprocess,
             pilot=None if pilot is None else pilot_document(pilot),
