@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+from planning_desk import PlanningDesk, answer
 
 from bulkrate.cli.outlook import outlook
 from bulkrate.cli.showing_plans import write
 from bulkrate.cli.summary import summary_pairs
 from bulkrate.core.run_states import RunState
 from bulkrate.errors import BulkrateError, CanaryFailed, PlanChanged
-from bulkrate.jobs.load import load_job_mapping
-from bulkrate.jobs.spec import Job
-from bulkrate.ledger.home import Home
-from bulkrate.ledger.records import RunRecord
 from bulkrate.pipeline.pilot import judge, make_way
-from bulkrate.pipeline.plan import Planning, make_plan
-from bulkrate.pipeline.planned import PlanFile, hold, hold_run, note_plan, read_plan
+from bulkrate.pipeline.plan import Planning
+from bulkrate.pipeline.planned import hold, hold_run, note_plan, read_plan
 from bulkrate.pipeline.reforecast import full_report, planned_band, reforecast_cost
 from bulkrate.pipeline.report import report
-from bulkrate.pipeline.workspace import Workspace
 from bulkrate.pricing.plan import Plan
-from bulkrate.testing import MisbehavingProvider
+from bulkrate.pricing.plan_table import lines
+
+MakeDesk = Callable[..., PlanningDesk]
 
 PRICES = """
 [[price]]
@@ -40,84 +37,14 @@ batch = {{ input = 1, output = {output} }}
 """
 
 
-def answer(body: dict[str, Any]) -> str:
-    """A few words or many, as the row says."""
-    return "word " * (int(body["messages"][-1]["content"].split()[-1]) % 13 + 1)
-
-
-class Desk:
-    """A folder with a table and a job, a workspace over it, and a provider whose answers differ in length."""
-
-    def __init__(self, folder: Path, faults: str = "") -> None:
-        self.folder = folder
-        self.provider = MisbehavingProvider(faults, seed=7, answer=answer)
-        self.provider.__enter__()
-        self.workspace = Workspace(
-            Home.find(folder, env={}),
-            env={
-                "OPENAI_API_KEY": self.provider.api_key,
-                "OPENAI_BASE_URL": self.provider.base_url,
-                "BULKRATE_LIMITS__CREATE_TIMEOUT_S": "5",
-                "BULKRATE_LIMITS__LISTING_LAG_S": "0",
-                "BULKRATE_WORKERS": "1",
-            },
-        )
-
-    def close(self) -> None:
-        self.workspace.close()
-        self.provider.__exit__(None, None, None)
-
-    def write(self, rows: int, *, first: int = 0) -> None:
-        with (self.folder / "rows.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["id", "body"])
-            writer.writerows(
-                (f"T-{n}", f"ticket {'again ' * (n % 40)}{n}") for n in range(first, first + rows)
-            )
-
-    def job(self, key: str | None = "id", **fields: Any) -> Job:
-        document: dict[str, Any] = {
-            "name": "desk",
-            "source": {"path": "rows.csv", "key": key},
-            "request": {"model": "openai/gpt-4o-mini", "prompt": "{{ body }}", "max_output_tokens": 40},
-            "sink": {"path": "answers.jsonl"},
-            **fields,
-        }
-        return load_job_mapping(document, self.folder)
-
-    def run(self, job: Job) -> RunRecord:
-        run = self.workspace.approve(self.workspace.prepare(job), decide=lambda quote: True)
-        return anyio.run(lambda: self.workspace.advance(run.id, poll_s=0.01))
-
-    def plan(self, job: Job | None = None, *models: str) -> Plan:
-        return make_plan(self.workspace, job or self.job(), models)
-
-    def pilot(self, rows: int, job: Job | None = None, lane: str | None = None) -> tuple[RunRecord, Plan]:
-        planning = Planning(self.workspace, job or self.job())
-        make_way(self.workspace, planning.setup)
-        run = self.run(planning.pilot_job(rows, lane))
-        return run, planning.plan()
-
-    def planned(self, job: Job | None = None) -> PlanFile:
-        path = self.folder / "desk.plan.json"
-        write(self.plan(job), path)
-        found = read_plan(path)
-        assert found is not None
-        return found
-
-    def billed(self, run: RunRecord) -> Decimal:
-        return Decimal(report(self.workspace.ledger, run, self.workspace.prices)["bill"]["cost"])
-
-    @property
-    def accepted(self) -> int:
-        return self.provider.meter.rows_accepted
+@pytest.fixture
+def make_desk(tmp_path: Path, misbehaving_provider: Any) -> MakeDesk:
+    return lambda faults="": PlanningDesk(tmp_path, misbehaving_provider(faults, answer=answer))
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    desk = Desk(tmp_path)
-    yield desk
-    desk.close()
+def desk(make_desk: MakeDesk) -> PlanningDesk:
+    return make_desk()
 
 
 def batch(plan: Plan) -> tuple[Decimal, Decimal, Decimal]:
@@ -132,13 +59,13 @@ def batch(plan: Plan) -> tuple[Decimal, Decimal, Decimal]:
 
 
 @pytest.mark.parametrize("key", ["id", None])
-def test_a_pilot_is_paid_for_once_and_its_band_holds(desk: Desk, key: str | None) -> None:
-    desk.write(600)
+def test_a_pilot_is_paid_for_once_and_its_band_holds(desk: PlanningDesk, key: str | None) -> None:
+    desk.tickets(600)
     job = desk.job(key)
     before = desk.plan(job)
     assert (before.own.output.basis, before.own.lanes["batch"].expected) == ("unknown", None)
     _, plan = desk.pilot(60, job)
-    assert desk.accepted == 60
+    assert desk.accepted() == 60
     assert plan.rows == before.rows | {"to_send": 540, "pilot": 60}
     assert (plan.own.output.basis, plan.own.output.answers) == ("pilot", 60)
     low, expected, high = batch(plan)
@@ -148,14 +75,14 @@ def test_a_pilot_is_paid_for_once_and_its_band_holds(desk: Desk, key: str | None
     assert low < expected < high <= lane.bound <= lane.ceiling
     assert desk.plan(job).to_json()["models"] == plan.to_json()["models"]
 
-    whole = desk.run(job)
-    assert desk.accepted == 600
+    whole = desk.finish(job)
+    assert desk.accepted() == 600
     assert low <= desk.billed(whole) <= high
     assert report(desk.workspace.ledger, whole)["rows"]["succeeded"] == 600
     assert desk.plan(job).own.rows == 0
 
 
-def test_equal_requests_are_answered_once_by_the_pilot_and_the_run(desk: Desk) -> None:
+def test_equal_requests_are_answered_once_by_the_pilot_and_the_run(desk: PlanningDesk) -> None:
     with (desk.folder / "rows.csv").open("w") as file:
         file.write("id,body\n" + "".join(f"T-{n},ticket {n % 50}\n" for n in range(200)))
     job = desk.job(reuse="exact")
@@ -173,8 +100,8 @@ def test_equal_requests_are_answered_once_by_the_pilot_and_the_run(desk: Desk) -
     assert held is not None
     prepared = desk.workspace.prepare(job)
     hold_run(held, prepared, desk.workspace.quote(prepared))
-    run = desk.run(job)
-    assert desk.accepted == 50
+    run = desk.finish(job)
+    assert desk.accepted() == 50
     answers = [json.loads(line) for line in (desk.folder / "answers.jsonl").read_text().splitlines()]
     assert len(answers) == 200
     for number, row in enumerate(answers):
@@ -183,21 +110,21 @@ def test_equal_requests_are_answered_once_by_the_pilot_and_the_run(desk: Desk) -
     assert desk.workspace.ledger.balance(run.id).succeeded == 200
 
 
-def test_a_pilot_draws_from_everywhere_and_the_same_rows_again(desk: Desk) -> None:
-    desk.write(600)
+def test_a_pilot_draws_from_everywhere_and_the_same_rows_again(desk: PlanningDesk) -> None:
+    desk.tickets(600)
     drawn = Planning(desk.workspace, desk.job()).pilot_job(50).only_rows
     assert drawn is not None
     assert (len(set(drawn)), max(drawn) > 400, min(drawn) < 200) == (50, True, True)
     first, _ = desk.pilot(50)
     again, _ = desk.pilot(50)
     assert first.id == again.id
-    assert desk.accepted == 50
+    assert desk.accepted() == 50
     desk.pilot(80)
-    assert desk.accepted <= 50 + 80
+    assert desk.accepted() <= 50 + 80
 
 
-def test_a_pilot_has_its_own_lane_size_and_sink(desk: Desk) -> None:
-    desk.write(300)
+def test_a_pilot_has_its_own_lane_size_and_sink(desk: PlanningDesk) -> None:
+    desk.tickets(300)
     job = desk.job(lane={"deadline": "2h", "rescue": "live"}, canary={})
     sample = Planning(desk.workspace, job).pilot_job(lane="live")
     assert len(sample.only_rows or ()) == 100
@@ -207,23 +134,23 @@ def test_a_pilot_has_its_own_lane_size_and_sink(desk: Desk) -> None:
     assert len(Planning(desk.workspace, desk.job(request=request)).pilot_job().only_rows or ()) == 200
 
 
-def test_a_run_that_was_prepared_before_the_pilot_makes_way(desk: Desk) -> None:
-    desk.write(100)
+def test_a_run_that_was_prepared_before_the_pilot_makes_way(desk: PlanningDesk) -> None:
+    desk.tickets(100)
     prepared = desk.workspace.prepare(desk.job())
     assert prepared.state is RunState.READY
     desk.pilot(30)
-    desk.run(desk.job())
-    assert desk.accepted == 100
+    desk.finish(desk.job())
+    assert desk.accepted() == 100
 
 
-def test_nothing_is_sent_beside_a_pilot_under_way_nor_a_pilot_beside_a_run(desk: Desk) -> None:
-    desk.write(100)
+def test_nothing_is_sent_beside_a_pilot_under_way_nor_a_pilot_beside_a_run(desk: PlanningDesk) -> None:
+    desk.tickets(100)
     planning = Planning(desk.workspace, desk.job())
     sample = planning.pilot_job(30)
     pilot = desk.workspace.approve(desk.workspace.prepare(sample), decide=lambda quote: True)
     for beside in (desk.job(), planning.pilot_job(40)):
         with pytest.raises(BulkrateError, match="sent twice"):
-            desk.run(beside)
+            desk.finish(beside)
     assert [run.id for run in desk.workspace.ledger.runs()] == [pilot.id]
     anyio.run(lambda: desk.workspace.advance(pilot.id, poll_s=0.01))
     whole = desk.workspace.approve(desk.workspace.prepare(desk.job()), decide=lambda quote: True)
@@ -232,20 +159,17 @@ def test_nothing_is_sent_beside_a_pilot_under_way_nor_a_pilot_beside_a_run(desk:
         make_way(desk.workspace, planning.setup)
 
 
-def test_a_broken_job_stops_at_its_pilot(tmp_path: Path) -> None:
-    desk = Desk(tmp_path, "bad_rows=5")
-    try:
-        desk.write(50)
-        planning = Planning(desk.workspace, desk.job())
-        run = desk.run(planning.pilot_job(20))
-        with pytest.raises(CanaryFailed, match=r"5 of 20 rows \(5 bad_request\)"):
-            judge(desk.workspace, run, desk.job())
-    finally:
-        desk.close()
+def test_a_broken_job_stops_at_its_pilot(make_desk: MakeDesk) -> None:
+    desk = make_desk("bad_rows=5")
+    desk.tickets(50)
+    planning = Planning(desk.workspace, desk.job())
+    run = desk.finish(planning.pilot_job(20))
+    with pytest.raises(CanaryFailed, match=r"5 of 20 rows \(5 bad_request\)"):
+        judge(desk.workspace, run, desk.job())
 
 
-def test_a_run_under_way_is_forecast_again(desk: Desk) -> None:
-    desk.write(600)
+def test_a_run_under_way_is_forecast_again(desk: PlanningDesk) -> None:
+    desk.tickets(600)
     desk.workspace.env = {**desk.workspace.env, "BULKRATE_LIMITS__REQUESTS": "180"}
     desk.pilot(60)
     plan = desk.planned()
@@ -279,46 +203,54 @@ def test_a_run_under_way_is_forecast_again(desk: Desk) -> None:
     assert "warning: it comes to more" in dict(summary_pairs(desk.workspace, done, found))["planned"]
 
 
+def test_what_the_user_adds(desk: PlanningDesk) -> None:
+    desk.tickets(20)
+    planning = Planning(desk.workspace, desk.job())
+    plan = planning.plan(store_cost=Decimal("0.50"), reprocess=Decimal("0.25"))
+    assert plan.likely is not None
+    assert plan.total == plan.likely * Decimal("1.25") + Decimal("0.50")
+    said = dict(lines(plan))["in all"]
+    assert "for asking 25 % again, 0.50 USD for keeping them" in said
+    assert planning.plan().to_json()["total"] is None
+
+
 # -- history -------------------------------------------------------------------------------------------
 
 
-def test_earlier_runs_of_the_template_forecast_and_measure_retries(tmp_path: Path) -> None:
-    desk = Desk(tmp_path, "truncate=20")
-    try:
-        desk.write(200)
-        desk.run(desk.job())
-        desk.write(400, first=1000)
-        plan = desk.plan(None, "openai/gpt-5-mini")
-        assert (plan.own.output.basis, plan.own.output.answers) == ("history", 200)
-        assert plan.own.retries.factor is not None
-        assert plan.own.retries.factor > Decimal("1.05")
-        assert plan.models[1].output.basis == "other_model"
-        assert plan.models[1].retries.factor is None
-        low, expected, high = batch(plan)
-        assert low < expected < high
-        assert plan.turnaround["own_batches"] == 2
-        other = desk.job(
-            request={"model": "openai/gpt-4o-mini", "prompt": "Say: {{ body }}", "max_output_tokens": 40}
-        )
-        assert desk.plan(other).own.output.basis == "unknown"
-    finally:
-        desk.close()
+def test_earlier_runs_of_the_template_forecast_and_measure_retries(make_desk: MakeDesk) -> None:
+    desk = make_desk("truncate=20")
+    desk.tickets(200)
+    desk.finish(desk.job())
+    desk.tickets(400, first=1000)
+    plan = desk.plan(None, "openai/gpt-5-mini")
+    assert (plan.own.output.basis, plan.own.output.answers) == ("history", 200)
+    assert plan.own.retries.factor is not None
+    assert plan.own.retries.factor > Decimal("1.05")
+    assert plan.models[1].output.basis == "other_model"
+    assert plan.models[1].retries.factor is None
+    low, expected, high = batch(plan)
+    assert low < expected < high
+    assert plan.turnaround["own_batches"] == 2
+    other = desk.job(
+        request={"model": "openai/gpt-4o-mini", "prompt": "Say: {{ body }}", "max_output_tokens": 40}
+    )
+    assert desk.plan(other).own.output.basis == "unknown"
 
 
 # -- held against a plan -------------------------------------------------------------------------------
 
 
-def test_other_rows_are_refused(desk: Desk) -> None:
-    desk.write(20)
+def test_other_rows_are_refused(desk: PlanningDesk) -> None:
+    desk.tickets(20)
     plan = desk.planned()
     hold(desk.workspace, plan, desk.job())
-    desk.write(21)
+    desk.tickets(21)
     with pytest.raises(PlanChanged, match=r"the rows have changed \(rows\.csv\)"):
         hold(desk.workspace, plan, desk.job())
 
 
-def test_another_job_is_refused_and_another_sink_is_not(desk: Desk) -> None:
-    desk.write(20)
+def test_another_job_is_refused_and_another_sink_is_not(desk: PlanningDesk) -> None:
+    desk.tickets(20)
     plan = desk.planned()
     changed = desk.job(
         request={"model": "openai/gpt-4o", "prompt": "Whose? {{ body }}", "max_output_tokens": 40},
@@ -332,8 +264,8 @@ def test_another_job_is_refused_and_another_sink_is_not(desk: Desk) -> None:
     hold(desk.workspace, plan, desk.job(sink={"path": "elsewhere.csv"}, attempts=3))
 
 
-def test_other_prices_are_refused_until_the_run_has_begun(desk: Desk) -> None:
-    desk.write(20)
+def test_other_prices_are_refused_until_the_run_has_begun(desk: PlanningDesk) -> None:
+    desk.tickets(20)
     (desk.folder / "prices.toml").write_text(PRICES.format(output=4))
     plan = desk.planned()
     (desk.folder / "prices.toml").write_text(PRICES.format(output="4.00").replace("a contract", "a copy"))
@@ -343,12 +275,12 @@ def test_other_prices_are_refused_until_the_run_has_begun(desk: Desk) -> None:
     desk.workspace.__dict__.pop("prices")
     with pytest.raises(PlanChanged, match=r"the batch price of output tokens is 5\.5 USD, not 4 USD"):
         hold(desk.workspace, plan, desk.job())
-    desk.run(desk.job())
+    desk.finish(desk.job())
     hold(desk.workspace, plan, desk.job())
 
 
-def test_answers_that_were_counted_on_and_are_gone(desk: Desk) -> None:
-    desk.write(20)
+def test_answers_that_were_counted_on_and_are_gone(desk: PlanningDesk) -> None:
+    desk.tickets(20)
     pilot, _ = desk.pilot(10)
     plan = desk.planned()
     assert plan.rows == 10
@@ -359,10 +291,10 @@ def test_answers_that_were_counted_on_and_are_gone(desk: Desk) -> None:
         hold_run(plan, prepared, desk.workspace.quote(prepared))
 
 
-def test_a_run_over_other_rows_that_is_not_finished(desk: Desk) -> None:
-    desk.write(20)
+def test_a_run_over_other_rows_that_is_not_finished(desk: PlanningDesk) -> None:
+    desk.tickets(20)
     desk.workspace.approve(desk.workspace.prepare(desk.job()), decide=lambda quote: True)
-    desk.write(21)
+    desk.tickets(21)
     plan = desk.planned()
     prepared = desk.workspace.prepare(desk.job())
     with pytest.raises(PlanChanged, match="answers other rows than desk"):

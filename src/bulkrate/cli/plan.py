@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -50,6 +51,22 @@ PilotLane = Annotated[
     ),
 ]
 
+StoreCost = Annotated[
+    Decimal | None,
+    typer.Option(
+        "--store-cost", parser=options.money, metavar="AMOUNT", help="What keeping the answers costs you."
+    ),
+]
+Reprocess = Annotated[
+    Decimal | None,
+    typer.Option(
+        "--reprocess",
+        parser=options.share,
+        metavar="SHARE",
+        help="The share of the rows you expect to ask again one day, such as 10%.",
+    ),
+]
+
 
 def plan(
     context: typer.Context,
@@ -59,6 +76,8 @@ def plan(
     pilot: Pilot = False,
     pilot_rows: PilotRows = None,
     pilot_lane: PilotLane = None,
+    store_cost: StoreCost = None,
+    reprocess: Reprocess = None,
     yes: options.Yes = False,
     out: Out = None,
     json: options.Json = False,
@@ -79,6 +98,8 @@ def plan(
     terminal: Terminal = context.obj
     if pilot_lane not in (None, *LANES):
         raise typer.BadParameter("--pilot-lane is batch, flex or live")
+    if reprocess is not None and reprocess < 0:
+        raise typer.BadParameter("--reprocess is a share of the rows, 0% or more")
     job = job_of(file, model=model)
     target = out or Path(file).with_name(f"{job.name}.plan.json")
     beside = [name.strip() for name in (models or "").split(",") if name.strip()]
@@ -87,7 +108,7 @@ def plan(
         if pilot or pilot_rows is not None or pilot_lane is not None:
             sample = planning.pilot_job(pilot_rows, pilot_lane)
             send_pilot(terminal, workspace, planning, sample, yes=yes, timeout_s=timeout, poll_s=poll)
-        made = planning.plan(job_file=Path(file))
+        made = planning.plan(job_file=Path(file), store_cost=store_cost, reprocess=reprocess)
     write(made, target)
     if json:
         terminal.document(made.to_json())

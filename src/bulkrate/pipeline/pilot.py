@@ -137,13 +137,14 @@ def make_way(workspace: Workspace, setup: Setup) -> None:
     """Forget runs of the whole job that were prepared and sent nothing: made again, they take the pilot's
     answers over. Raises BulkrateError for one that is under way: there is nothing left to pilot."""
     for run in workspace.ledger.runs(job_key=job_key(setup), unfinished=True):
-        if run.state not in (RunState.ASSEMBLING, RunState.READY):
-            raise BulkrateError(
-                f"run {run.id} of this job is under way: a pilot would come too late",
-                code="under_way",
-                hint=f"`bulkrate status {run.id}` shows it",
-            )
         with workspace.home.run_lock(run.id):
             with workspace.ledger.transaction("clean") as tx:
+                # It may have been approved since it was listed.
+                if tx.run(run.id).state not in (RunState.ASSEMBLING, RunState.READY):
+                    raise BulkrateError(
+                        f"run {run.id} of this job is under way: a pilot would come too late",
+                        code="under_way",
+                        hint=f"`bulkrate status {run.id}` shows it",
+                    )
                 tx.delete_run(run.id)
             shutil.rmtree(workspace.home.run_dir(run.id), ignore_errors=True)

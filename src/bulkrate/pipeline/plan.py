@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
 
 from bulkrate.core.run_states import RunState
@@ -18,6 +19,7 @@ from bulkrate.pipeline.plan_count import Progress, count_rows
 from bulkrate.pipeline.plan_digests import digests_of, name_of
 from bulkrate.pipeline.plan_price import Pricer, pilot_document
 from bulkrate.pipeline.prepare import earlier_runs, tag_for
+from bulkrate.pipeline.report import failures_of
 from bulkrate.pipeline.run_folder import PARTITION_ROWS, RunFolder
 from bulkrate.pipeline.setup import Setup
 from bulkrate.pipeline.workspace import Workspace
@@ -84,16 +86,24 @@ class Planning:
         return pilot_job(job, rows_at(self._counted.checked.vectors, places), lane)
 
     def found_pilot(self) -> RunRecord | None:
-        """The newest finished pilot of this job over this source."""
-        pilots = pilots_of(self._workspace.ledger, self.setup, self._snapshot)
-        return next((run for run in pilots if run.state is RunState.FINISHED), None)
+        """The newest pilot of this job over this source. One that was cancelled is no random choice."""
+        ledger = self._workspace.ledger
+        pilots = pilots_of(ledger, self.setup, self._snapshot)
+        ended = (run for run in pilots if run.state is RunState.FINISHED)
+        return next((run for run in ended if "cancelled" not in failures_of(ledger, run)), None)
 
     def _is_open(self, row: int) -> bool:
         partition, index = divmod(row, PARTITION_ROWS)
         return self._counted.checked.vectors[partition].states[index] == RowState.PENDING
 
-    def plan(self, *, job_file: Path | None = None) -> Plan:
-        """The plan, by the newest pilot there is."""
+    def plan(
+        self,
+        *,
+        job_file: Path | None = None,
+        store_cost: Decimal | None = None,
+        reprocess: Decimal | None = None,
+    ) -> Plan:
+        """The plan, by the newest pilot there is, with what the user says of storing and of asking again."""
         counted, setup, job = self._counted, self.setup, self.setup.job
         run = self.found_pilot()
         pilot = None if run is None else answers_of(self._workspace, run, self._is_open)
@@ -128,7 +138,9 @@ class Planning:
             deadline_s=job.lane.deadline_s,
             turnaround={"prior": PRIOR_SOURCE, "own_batches": seen.batches, "own_late": seen.late},
             models=(own, *others),
-            digests=digests_of(setup, self._at),
+            digests=digests_of(setup, self._snapshot, self._at),
+            store_cost=store_cost,
+            reprocess=reprocess,
             pilot=None if pilot is None else pilot_document(pilot),
         )
 

@@ -14,10 +14,10 @@ def name_of(setup: Setup) -> str:
     return f"{setup.job.provider}/{setup.model}"
 
 
-def digests_of(setup: Setup, at: datetime) -> dict[str, Any]:
+def digests_of(setup: Setup, snapshot: str, at: datetime) -> dict[str, Any]:
     """What a run is held against: the files' content, the model, and the prices in force."""
     return {
-        "source": setup.source.snapshot(),
+        "source": snapshot,
         "model": name_of(setup),
         "prices": {lane: rate_document(rate) for lane, rate in rates_of(setup, at).items()},
     }

@@ -122,7 +122,7 @@ def note_plan(workspace: Workspace, plan: PlanFile, run: RunRecord) -> None:
 
 def _differences(workspace: Workspace, plan: PlanFile, setup: Setup, now: datetime) -> Iterator[str]:
     yield from (f"the job has another {name}" for name in changed_fields(plan.job(), setup.job))
-    digests = digests_of(setup, now)
+    digests = digests_of(setup, setup.source.snapshot(), now)
     if digests["model"] != plan.digests["model"]:
         yield f"the model is {digests['model']}, not {plan.digests['model']}"
     if digests["source"] != plan.digests["source"]:

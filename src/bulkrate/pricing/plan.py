@@ -169,7 +169,10 @@ class ModelPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The document. `rows` counts them by what becomes of them, `digests` are what a run is held against."""
+    """The document. `rows` counts them by what becomes of them, `digests` are what a run is held against.
+
+    `store_cost` and `reprocess` are the user's: an amount, and the share of the rows that is asked again.
+    """
 
     job: str
     job_file: str | None
@@ -186,12 +189,27 @@ class Plan:
     models: tuple[ModelPlan, ...]
     digests: Mapping[str, Any]
     pilot: Mapping[str, Any] | None = None
+    store_cost: Decimal | None = None
+    reprocess: Decimal | None = None
     currency: str = "USD"
 
     @property
     def own(self) -> ModelPlan:
         """The job's own model."""
         return self.models[0]
+
+    @property
+    def likely(self) -> Decimal | None:
+        """What the job's own model and lane come to: the expected cost, else the upper end."""
+        lane = self.own.lanes[self.lane]
+        return lane.high if lane.expected is None else lane.expected
+
+    @property
+    def total(self) -> Decimal | None:
+        """The same with the user's lines; None without any."""
+        if self.likely is None or self.store_cost is self.reprocess is None:
+            return None
+        return self.likely * (1 + (self.reprocess or 0)) + (self.store_cost or 0)
 
     def to_json(self) -> dict[str, Any]:
         """A plain document: money as strings, so that no reader rounds it."""
@@ -211,6 +229,9 @@ class Plan:
             "turnaround": dict(self.turnaround),
             "currency": self.currency,
             "pilot": None if self.pilot is None else dict(self.pilot),
+            "store_cost": text(self.store_cost),
+            "reprocess": text(self.reprocess),
+            "total": text(self.total),
             "models": [_model_document(model) for model in self.models],
             "digests": dict(self.digests),
             "document": dict(self.document),

@@ -83,7 +83,21 @@ def lines(plan: Plan) -> list[tuple[str, str]]:
         ("shards", f"{plan.shards:,}"),
         ("sent again", _retries(own)),
         ("time", _time(plan)),
+        *_total(plan),
     ]
+
+
+def _total(plan: Plan) -> list[tuple[str, str]]:
+    """The user's own lines, added to what the job's lane comes to."""
+    if plan.total is None or plan.likely is None:
+        return []
+    parts = [f"{format_money(plan.likely, plan.currency)} for the answers"]
+    if plan.reprocess:
+        again = format_money(plan.likely * plan.reprocess, plan.currency)
+        parts.append(f"{again} for asking {100 * plan.reprocess:f} % again".replace(".00 %", " %"))
+    if plan.store_cost:
+        parts.append(f"{format_money(plan.store_cost, plan.currency)} for keeping them")
+    return [("in all", f"{format_money(plan.total, plan.currency)}: {', '.join(parts)}")]
 
 
 def _billed(own: ModelPlan) -> str:
