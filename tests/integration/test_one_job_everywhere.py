@@ -9,6 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
+from dialects import DIALECTS
 
 from bulkrate.jobs.load import load_job_mapping
 from bulkrate.ledger.home import Home
@@ -16,14 +17,6 @@ from bulkrate.pipeline.workspace import Workspace
 from bulkrate.testing import FakeClock, MisbehavingProvider
 from bulkrate.testing.answers import schema
 
-# The dialect, the model, and the variables that lead to the counterpart.
-DIALECTS = {
-    "openai": "openai/gpt-4.1-nano",
-    "anthropic": "anthropic/claude-haiku-4-5",
-    "google": "google/gemini-2.5-flash",
-    "azure": "azure/gpt-4o-mini",
-    "mistral": "mistral/mistral-small-2603",
-}
 WORDS = ("late", "broken", "lost", "wrong", "fine")
 
 
@@ -58,7 +51,7 @@ def test_the_outcomes_are_the_same(
     lines = [json.dumps({"id": n, "text": f"parcel {n} is {word}"}) for n, word in enumerate(expected)]
     (tmp_path / "rows.jsonl").write_text("\n".join(lines), encoding="utf-8")
     request = {
-        "model": DIALECTS[dialect],
+        "model": DIALECTS[dialect].model,
         "system": "Be brief.",
         "prompt": "{{ text }}",
         "max_output_tokens": 50,
@@ -71,9 +64,15 @@ def test_the_outcomes_are_the_same(
     }
     clock = FakeClock()
     with MisbehavingProvider(
-        "missing=1 duplicate_rows=3", dialect=dialect, answer=answer, now=clock.now, seed=3
+        "missing=1 duplicate_rows=3",
+        dialect=dialect,
+        answer=answer,
+        now=clock.now,
+        seed=3,
+        limits=DIALECTS[dialect].limits,
     ) as provider:
-        workspace = Workspace(Home.find(tmp_path, env={}), clock=clock, env=provider.env)
+        env = DIALECTS[dialect].env_for(provider)
+        workspace = Workspace(Home.find(tmp_path, env={}), clock=clock, env=env)
         run = workspace.prepare(load_job_mapping(document, tmp_path))
         run = workspace.approve(run, decide=lambda quote: True)
         anyio.run(lambda: workspace.advance(run.id, poll_s=60))
