@@ -47,9 +47,12 @@ class PartSpec(BaseModel):
     model_config = _FROZEN
 
     text: Annotated[str | None, Field(description="A piece of text; a template.")] = None
-    image: Annotated[str | None, Field(description="An image by `https:` or `data:` URL; a template.")] = None
+    image: Annotated[
+        str | None, Field(description="An image by `https:` or `data:` URL, or by path; a template.")
+    ] = None
     document: Annotated[
-        str | None, Field(description="A document, such as a PDF, by `https:` or `data:` URL; a template.")
+        str | None,
+        Field(description="A document, such as a PDF, by `https:` or `data:` URL, or by path; a template."),
     ] = None
     detail: Annotated[
         str | None, Field(description="With `image`: how closely to look, in the provider's own word.")
@@ -254,6 +257,14 @@ class RequestSpec(BaseModel):
         ),
     ] = None
     tools: Annotated[tuple[ToolSpec, ...] | None, Field(description="Functions the model may call.")] = None
+    files: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            description="The folder in which an `image` or `document` that is named by path lies, and out of "
+            "which no row can lead. Default: the job file's.",
+        ),
+    ] = None
     extra: Annotated[
         dict[str, Any],
         Field(description="Further fields of the provider's own API, passed through as they are."),

@@ -11,9 +11,10 @@ import orjson
 from bulkrate.core.problem import Problem
 from bulkrate.core.request import DocumentPart, ImagePart, Message, Part, Request, TextPart, has_hole, hole
 from bulkrate.jobs.columns import ROW, Reads
-from bulkrate.jobs.compiled import URLS, Slot, blank_groups, compile_templates, origin_of, texts_of
+from bulkrate.jobs.compiled import Slot, blank_groups, compile_templates, origin_of, texts_of
 from bulkrate.jobs.document import Place, written
 from bulkrate.jobs.environment import NotText, Nulls, NullWritten
+from bulkrate.jobs.local_files import as_url
 from bulkrate.jobs.messages import job_error
 from bulkrate.jobs.openai_lines import is_blank, line_body, parse_body
 from bulkrate.jobs.spec import Job, RequestSpec
@@ -85,9 +86,11 @@ class RowTemplate:
                 what = "prompt" if self._spec.embed is None else "text to embed"
                 return Problem("empty_prompt", f"the {what} is empty")
         for number in self._urls:
-            if not values[number].startswith(URLS):
-                where = written(self._slots[number].text.place)
-                return Problem("bad_url", f"{where} is not an https: or data: URL")
+            text = self._slots[number].text
+            url = as_url(values[number], text.kind, self._job.files)
+            if isinstance(url, Problem):
+                return Problem(url.code, f"{written(text.place)} {url.message}")
+            values[number] = url
         return values
 
     def _rendered(self, slot: Slot, row: Mapping[str, Any]) -> str | Problem:
