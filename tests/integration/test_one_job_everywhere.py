@@ -38,24 +38,31 @@ def answer(body: Mapping[str, Any]) -> str:
     return json.dumps({"label": word} if "properties" in wanted else word)
 
 
+OPENAI_CHAT = {"messages": [{"role": "user", "content": "{{ text }}"}]}
+RAW = {
+    "openai": OPENAI_CHAT,
+    "azure": OPENAI_CHAT,
+    "mistral": OPENAI_CHAT,
+    "google": {"contents": [{"role": "user", "parts": [{"text": "{{ text }}"}]}]},
+    "bedrock": {"messages": [{"role": "user", "content": [{"text": "{{ text }}"}]}]},
+}
+
+
 @pytest.fixture(scope="module")
 def expected() -> list[str]:
     return [WORDS[number % len(WORDS)] for number in range(30)]
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-@pytest.mark.parametrize("output", [None, {"choice": list(WORDS)}], ids=["text", "choice"])
-def test_the_outcomes_are_the_same(
-    tmp_path: Path, dialect: str, output: dict[str, Any] | None, expected: list[str]
-) -> None:
+@pytest.mark.parametrize("form", ["text", "choice", "raw"])
+def test_the_outcomes_are_the_same(tmp_path: Path, dialect: str, form: str, expected: list[str]) -> None:
     lines = [json.dumps({"id": n, "text": f"parcel {n} is {word}"}) for n, word in enumerate(expected)]
     (tmp_path / "rows.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    request = {
-        "model": DIALECTS[dialect].model,
-        "system": "Be brief.",
-        "prompt": "{{ text }}",
-        "max_output_tokens": 50,
-    }
+    if form == "raw" and dialect not in RAW:
+        pytest.skip("not yet")
+    asked = {"raw": RAW[dialect]} if form == "raw" else {"system": "Be brief.", "prompt": "{{ text }}"}
+    request = {"model": DIALECTS[dialect].model, "max_output_tokens": 50, **asked}
+    output = {"choice": list(WORDS)} if form == "choice" else None
     document = {
         "name": "everywhere",
         "source": {"path": "rows.jsonl", "key": "id"},

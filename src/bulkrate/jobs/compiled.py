@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # A column and nothing else, without Jinja's signs for eating white space.
 _BARE_COLUMN = re.compile(r"\{\{[ \t\n]*([A-Za-z_][A-Za-z0-9_]*)[ \t\n]*\}\}")
+# Where providers keep the bytes of a file.
+_DATA_FIELDS = frozenset({"bytes", "data", "file_data"})
 # What makes a template fail for every row alike.
 _HOPELESS = {"UnknownFilter", "UnknownTest", "UnknownFunction", "TemplateNotFound"}
 
@@ -33,12 +35,12 @@ class Text:
     message: int
     role: str
     source: str
-    kind: str = "text"  # or image, document
+    kind: str = "text"  # or an image, a document; or data, which nobody counts
 
     @property
     def is_url(self) -> bool:
         """Whether it says where a file is."""
-        return self.kind != "text"
+        return self.kind in ("image", "document")
 
 
 @dataclass(slots=True)
@@ -96,6 +98,12 @@ def texts_of(spec: RequestSpec) -> Iterator[Text]:
     if spec.embed is not None:
         yield Text(("request", "embed"), 0, "user", spec.embed)
         return
+    if spec.raw is not None:
+        for number, (place, source) in enumerate(_strings(spec.raw, ("request", "raw"))):
+            # What holds a file's bytes is no text to be counted.
+            is_data = place[-1] in _DATA_FIELDS or source.lstrip().startswith("data:")
+            yield Text(place, number, "user", source, "data" if is_data else "text")
+        return
     if spec.messages is None:
         if spec.system is not None:
             yield Text(("request", "system"), 0, "system", spec.system)
@@ -111,6 +119,18 @@ def texts_of(spec: RequestSpec) -> Iterator[Text]:
                 source = getattr(part, kind)
                 if source is not None:
                     yield Text((*place, index, kind), number, message.role, source, kind)
+
+
+def _strings(value: Any, place: Place) -> Iterator[tuple[Place, str]]:
+    match value:
+        case str():
+            yield place, value
+        case dict():
+            for name, item in value.items():
+                yield from _strings(item, (*place, name))
+        case list():
+            for number, item in enumerate(value):
+                yield from _strings(item, (*place, number))
 
 
 def compile_templates(job: Job, spec: RequestSpec) -> Compiled:
@@ -171,7 +191,12 @@ def _probe(slot: Slot, environment: Environment) -> None:
 def blank_groups(
     spec: RequestSpec, holes: Mapping[Place, int], constants: Mapping[Place, str]
 ) -> list[tuple[int, ...]]:
-    """For each turn of the user that can come out blank: the holes that decide it."""
+    """For each turn of the user that can come out blank: the holes that decide it.
+
+    Of a raw body nobody here knows which texts those are.
+    """
+    if spec.raw is not None:
+        return []
     groups: list[tuple[int, ...]] = []
     turns: dict[int, list[Text]] = {}
     for text in texts_of(spec):

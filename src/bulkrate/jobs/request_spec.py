@@ -39,6 +39,8 @@ _RESERVED_EXTRA = {
 
 
 _WITH_EMBED = frozenset({"model", "embed", "dimensions", "extra"})
+_WITH_RAW = frozenset({"model", "raw", "output", "max_output_tokens"})
+_RESERVED_RAW = {name: _RESERVED_EXTRA[name] for name in ("model", "stream", "n")}
 
 
 class PartSpec(BaseModel):
@@ -189,7 +191,7 @@ def _named_output(value: Any) -> Any:
 
 
 class RequestSpec(BaseModel):
-    """What is asked about each row: exactly one of `prompt`, `messages` and `embed`."""
+    """What is asked about each row: exactly one of `prompt`, `messages`, `embed` and `raw`."""
 
     model_config = _FROZEN
 
@@ -226,6 +228,15 @@ class RequestSpec(BaseModel):
     dimensions: Annotated[
         Whole | None,
         Field(ge=1, description="With `embed`: how many numbers a vector has, where the model lets one say."),
+    ] = None
+    raw: Annotated[
+        dict[str, Any] | None,
+        Field(
+            min_length=1,
+            description="The whole body in the provider's own words, instead of a chat, without the model; "
+            "every text in it is a template. Only `model`, `output.json_schema` and `max_output_tokens` go with "
+            "it; the last is written into it. It is sent as it is: only the provider knows if it is right.",
+        ),
     ] = None
     output: Annotated[
         OutputSpec | None,
@@ -278,8 +289,10 @@ class RequestSpec(BaseModel):
                     raise wrong("cannot stand beside `embed`", at=name)
         elif self.dimensions is not None:
             raise wrong("goes with `embed` only", at="dimensions")
+        elif self.raw is not None:
+            self._check_raw(self.raw)
         elif self.prompt is None and self.messages is None:
-            raise wrong("needs `prompt`, `messages` or `embed`")
+            raise wrong("needs `prompt`, `messages`, `embed` or `raw`")
         if self.prompt is not None and self.messages is not None:
             raise wrong("cannot stand beside `prompt`", at="messages")
         if self.messages is not None:
@@ -293,6 +306,18 @@ class RequestSpec(BaseModel):
             if name in type(self).model_fields:
                 raise wrong(f"is set by `request.{name}`", at=f"extra.{name}")
         return self
+
+    def _check_raw(self, raw: dict[str, Any]) -> None:
+        for name in type(self).model_fields:
+            if name not in _WITH_RAW and getattr(self, name):
+                raise wrong("cannot stand beside `raw`", at=name)
+        for name in raw:
+            if name in _RESERVED_RAW:
+                raise wrong(_RESERVED_RAW[name], at=f"raw.{name}")
+        if self.output is not None and self.output.choice is not None:
+            raise wrong(
+                "is asked for in the raw body itself; `json_schema` checks the answer", at="output.choice"
+            )
 
     @property
     def provider(self) -> str:

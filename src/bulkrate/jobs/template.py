@@ -86,10 +86,10 @@ class RowTemplate:
                 what = "prompt" if self._spec.embed is None else "text to embed"
                 return Problem("empty_prompt", f"the {what} is empty")
         for number in self._urls:
-            text = self._slots[number].text
-            url = as_url(values[number], text.kind, self._job.files)
+            place, kind = self._slots[number].text.place, self._slots[number].text.kind
+            url = as_url(values[number], kind, self._job.files)
             if isinstance(url, Problem):
-                return Problem(url.code, f"{written(text.place)} {url.message}")
+                return Problem(url.code, f"{written(place)} {url.message}")
             values[number] = url
         return values
 
@@ -142,6 +142,16 @@ class RowTemplate:
                 output=spec.answer,
                 extra=spec.extra,
             )
+        if spec.raw is not None:
+            return Request(
+                model=spec.model_name,
+                raw={
+                    name: _filled(value, ("request", "raw", name), text_at)
+                    for name, value in spec.raw.items()
+                },
+                output=spec.answer,
+                max_output_tokens=spec.max_output_tokens,
+            )
         return Request(
             model=spec.model_name,
             messages=_messages(spec, text_at),
@@ -159,7 +169,7 @@ class RowTemplate:
     def _chat(self) -> list[tuple[str, list[str | int]]]:
         turns: dict[int, tuple[str, list[str | int]]] = {}
         for text in texts_of(self._spec):
-            if not text.is_url:
+            if text.kind == "text":
                 _, pieces = turns.setdefault(text.message, (text.role, []))
                 pieces.append(self._holes.get(text.place, self._constants.get(text.place, "")))
         return list(turns.values())
@@ -209,6 +219,19 @@ def _messages(spec: RequestSpec, text_at: Any) -> tuple[Message, ...]:
                 parts.append(TextPart(text_at((*place, index, "text"))))
         messages.append(Message(message.role, tuple(parts)))
     return tuple(messages)
+
+
+def _filled(value: Any, place: Place, text_at: Any) -> Any:
+    """A value of a raw body with its texts rendered."""
+    match value:
+        case str():
+            return text_at(place)
+        case dict():
+            return {name: _filled(item, (*place, name), text_at) for name, item in value.items()}
+        case list():
+            return [_filled(item, (*place, number), text_at) for number, item in enumerate(value)]
+        case _:
+            return value
 
 
 def _row_as_value(reads: Reads, row: Mapping[str, Any], nulls: Nulls) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import orjson
 from bulkrate.core.problem import Problem
 from bulkrate.core.request import Fingerprints, Pieces, Request, canonical_bytes, fingerprint, split
 from bulkrate.errors import JobError
-from bulkrate.providers.provider import NeedsValues, Wire
+from bulkrate.providers.provider import Native, NeedsValues, Wire
 
 
 @dataclass(slots=True)
@@ -43,7 +43,7 @@ class TemplateEncoder:
         self._wire = wire
         self._body: Pieces | None
         try:
-            self._body = split(orjson.dumps(wire.body(template.request)))
+            self._body = split(_encoded(wire, template.request))
         except NeedsValues:
             self._body = None
         self._fingerprints = Fingerprints(split(canonical_bytes(template.request)))
@@ -91,9 +91,21 @@ class LineEncoder:
         )
 
 
+def _encoded(wire: Wire, request: Request) -> bytes:
+    """The body of a request; of a raw one, what was written and the cap."""
+    if request.raw is None:
+        return orjson.dumps(wire.body(request))
+    if not isinstance(wire, Native):
+        raise JobError(
+            "request.raw cannot be sent: this provider passes no bodies through", code="not_carried"
+        )
+    body, cap = orjson.dumps(wire.native(request.raw, request.model)), request.max_output_tokens
+    return body if cap is None else wire.with_cap(body, cap)
+
+
 def _body(wire: Wire, request: Request) -> bytes | Problem:
     try:
-        return orjson.dumps(wire.body(request))
+        return _encoded(wire, request)
     except JobError as error:
         return Problem("not_carried", error.message)
 

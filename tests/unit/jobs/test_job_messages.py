@@ -112,7 +112,7 @@ def test_lines_inside_nested_lists(complain):
 @pytest.mark.parametrize(
     ("section", "expected"),
     [
-        ("  model: openai/m", "request: needs `prompt`, `messages` or `embed`"),
+        ("  model: openai/m", "request: needs `prompt`, `messages`, `embed` or `raw`"),
         ("  model: openai/m\n  embed: a\n  prompt: b", "request.prompt: cannot stand beside `embed`"),
         ("  model: openai/m\n  embed: a\n  seed: 1", "request.seed: cannot stand beside `embed`"),
         (

@@ -92,6 +92,9 @@ class OpenAIWire:
             case _:
                 return plain({"response_format": response_format(output)})
 
+    def native(self, raw: Mapping[str, object], model: str) -> dict[str, object]:
+        return {"model": model, **raw}
+
     def dropped(self, request: Request) -> tuple[str, ...]:
         if self.dialect.choice != "none" or isinstance(request.output, FreeText):
             return ()
