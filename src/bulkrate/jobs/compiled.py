@@ -13,6 +13,7 @@ from bulkrate.jobs.columns import ROW, Reads, columns_of
 from bulkrate.jobs.document import Defect, Document, Place
 from bulkrate.jobs.environment import NullWritten, new_environment
 from bulkrate.jobs.local_files import URLS, as_url
+from bulkrate.jobs.raw_body import is_data, strings_in
 from bulkrate.jobs.request_spec import RequestSpec
 from bulkrate.jobs.spec import Job
 
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
 # A column and nothing else, without Jinja's signs for eating white space.
 _BARE_COLUMN = re.compile(r"\{\{[ \t\n]*([A-Za-z_][A-Za-z0-9_]*)[ \t\n]*\}\}")
-# Where providers keep the bytes of a file.
-_DATA_FIELDS = frozenset({"bytes", "data", "file_data"})
 # What makes a template fail for every row alike.
 _HOPELESS = {"UnknownFilter", "UnknownTest", "UnknownFunction", "TemplateNotFound"}
 
@@ -99,10 +98,8 @@ def texts_of(spec: RequestSpec) -> Iterator[Text]:
         yield Text(("request", "embed"), 0, "user", spec.embed)
         return
     if spec.raw is not None:
-        for number, (place, source) in enumerate(_strings(spec.raw, ("request", "raw"))):
-            # What holds a file's bytes is no text to be counted.
-            is_data = place[-1] in _DATA_FIELDS or source.lstrip().startswith("data:")
-            yield Text(place, number, "user", source, "data" if is_data else "text")
+        for number, (place, source) in enumerate(strings_in(spec.raw, ("request", "raw"))):
+            yield Text(place, number, "user", source, "data" if is_data(place, source) else "text")
         return
     if spec.messages is None:
         if spec.system is not None:
@@ -119,18 +116,6 @@ def texts_of(spec: RequestSpec) -> Iterator[Text]:
                 source = getattr(part, kind)
                 if source is not None:
                     yield Text((*place, index, kind), number, message.role, source, kind)
-
-
-def _strings(value: Any, place: Place) -> Iterator[tuple[Place, str]]:
-    match value:
-        case str():
-            yield place, value
-        case dict():
-            for name, item in value.items():
-                yield from _strings(item, (*place, name))
-        case list():
-            for number, item in enumerate(value):
-                yield from _strings(item, (*place, number))
 
 
 def compile_templates(job: Job, spec: RequestSpec) -> Compiled:

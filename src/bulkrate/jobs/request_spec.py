@@ -39,7 +39,7 @@ _RESERVED_EXTRA = {
 
 
 _WITH_EMBED = frozenset({"model", "embed", "dimensions", "extra"})
-_WITH_RAW = frozenset({"model", "raw", "output", "max_output_tokens"})
+_WITH_RAW = frozenset({"model", "api", "raw", "output", "max_output_tokens"})
 _RESERVED_RAW = {name: _RESERVED_EXTRA[name] for name in ("model", "stream", "n")}
 
 
@@ -196,6 +196,13 @@ class RequestSpec(BaseModel):
     model_config = _FROZEN
 
     model: Annotated[Model, Field(description="Who answers: `provider/model`, such as `openai/gpt-5-mini`.")]
+    api: Annotated[
+        Literal["chat", "responses"] | None,
+        Field(
+            description="By which of the provider's APIs a chat is asked, where it has two: `chat` (the "
+            "default), or OpenAI's `responses`."
+        ),
+    ] = None
     system: Annotated[
         str | None,
         Field(
@@ -234,8 +241,8 @@ class RequestSpec(BaseModel):
         Field(
             min_length=1,
             description="The whole body in the provider's own words, instead of a chat, without the model; "
-            "every text in it is a template. Only `model`, `output.json_schema` and `max_output_tokens` go with "
-            "it; the last is written into it. It is sent as it is: only the provider knows if it is right.",
+            "every text in it is a template. `model`, `api`, `output.json_schema` and `max_output_tokens` go "
+            "with it; the last is written into it. Nothing else in it is checked before it is sent.",
         ),
     ] = None
     output: Annotated[

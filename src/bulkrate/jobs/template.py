@@ -194,7 +194,7 @@ class LineTemplate:
         if has_hole(text):
             return _MARKS
         turns = [message for message in request.messages if message.role == "user"] or request.messages
-        if request.kind == "chat" and all(is_blank(message) for message in turns):
+        if request.kind == "chat" and request.raw is None and all(is_blank(message) for message in turns):
             return Problem("empty_prompt", "the prompt is empty")
         return request
 

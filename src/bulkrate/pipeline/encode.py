@@ -11,6 +11,7 @@ import orjson
 from bulkrate.core.problem import Problem
 from bulkrate.core.request import Fingerprints, Pieces, Request, canonical_bytes, fingerprint, split
 from bulkrate.errors import JobError
+from bulkrate.jobs.raw_body import is_data, strings_in
 from bulkrate.providers.provider import Native, NeedsValues, Wire
 
 
@@ -72,8 +73,9 @@ class LineEncoder:
 
     choice: Sequence[str] = ()
 
-    def __init__(self, template: Any, wire: Wire, *, embeds: bool) -> None:
-        self.embeds = embeds
+    def __init__(self, template: Any, wire: Wire, *, kind: str) -> None:
+        self.embeds = kind == "embed"
+        self._kind = kind
         self._template = template
         self._wire = wire
 
@@ -81,6 +83,8 @@ class LineEncoder:
         request = self._template.request_for_row(row)
         if isinstance(request, Problem):
             return request
+        if request.raw is not None and self._kind != "responses":
+            return Problem("not_carried", "a line for /v1/responses in a batch of another url")
         body = _body(self._wire, request)
         if isinstance(body, Problem):
             return body
@@ -113,4 +117,6 @@ def _body(wire: Wire, request: Request) -> bytes | Problem:
 def _texts(request: Request) -> list[tuple[str, str]]:
     if request.kind == "embed":
         return [("user", text) for text in request.inputs]
+    if request.raw is not None:
+        return [("user", text) for place, text in strings_in(request.raw) if not is_data(place, text)]
     return [(message.role, text) for message in request.messages for text in message.texts()]

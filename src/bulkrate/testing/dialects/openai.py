@@ -154,6 +154,8 @@ class OpenAIApi:
             batch = self._state.create_batch(
                 body["input_file_id"], endpoint=body["endpoint"], window=window, metadata=body.get("metadata")
             )
+            expiry = body.get("output_expires_after")
+            batch.output_expires_s = None if expiry is None else expiry_seconds(expiry)
             return self.created(batch)
 
         return await self._gates.perform("create", request, effect)

@@ -14,13 +14,15 @@ import orjson
 
 from bulkrate.testing import answers
 from bulkrate.testing.answers import TokenCounter
+from bulkrate.testing.dialects.openai_responses import response_to
 from bulkrate.testing.faults import Fate
 from bulkrate.testing.records import JobError, JsonLines, Limits, RowContext, Scan, Usage
 from bulkrate.testing.replies import reply_to
 
 CHAT: Final = "/v1/chat/completions"
 EMBEDDINGS: Final = "/v1/embeddings"
-ANSWERED_ENDPOINTS: Final = (CHAT, EMBEDDINGS)
+RESPONSES: Final = "/v1/responses"
+ANSWERED_ENDPOINTS: Final = (CHAT, RESPONSES, EMBEDDINGS)
 """The endpoints this stand-in can answer rows of."""
 
 _MAX_JOB_ERRORS: Final = 100
@@ -99,7 +101,7 @@ class OpenAICodec(JsonLines):
             status = context.refusal_status
             response = _response(status, context, {"error": _row_error(status, _refusal(body, url))})
         else:
-            make = _embeddings if _embeds(url) else _chat
+            make = _embeddings if _embeds(url) else response_to if url == RESPONSES else _chat
             answer, usage = make(body, fate, context)
             if not context.show_usage:
                 del answer["usage"]
@@ -160,7 +162,7 @@ def _absent(name: str, number: int) -> JobError:
 
 def _refusal(body: Mapping[str, Any], endpoint: str) -> tuple[str, str] | None:
     """Why the model endpoint would turn this row away, with the parameter; ``None`` if it would not."""
-    name = "input" if _embeds(endpoint) else "messages"
+    name = "messages" if endpoint.endswith("/chat/completions") else "input"
     if name not in body:
         return f"Missing required parameter: '{name}'.", name
     given = body[name]
