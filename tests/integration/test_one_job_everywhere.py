@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import anyio
 import pytest
+import zstandard
 from dialects import DIALECTS
 
 from bulkrate.jobs.load import load_job_mapping
@@ -38,11 +40,13 @@ def answer(body: Mapping[str, Any]) -> str:
     return json.dumps({"label": word} if "properties" in wanted else word)
 
 
+PICTURE = b"\x89PNG\r\n\x1a\n of a parcel"
 OPENAI_CHAT = {"messages": [{"role": "user", "content": "{{ text }}"}]}
 RAW = {
     "openai": OPENAI_CHAT,
     "azure": OPENAI_CHAT,
     "mistral": OPENAI_CHAT,
+    "anthropic": OPENAI_CHAT,
     "google": {"contents": [{"role": "user", "parts": [{"text": "{{ text }}"}]}]},
     "bedrock": {"messages": [{"role": "user", "content": [{"text": "{{ text }}"}]}]},
 }
@@ -54,13 +58,19 @@ def expected() -> list[str]:
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-@pytest.mark.parametrize("form", ["text", "choice", "raw"])
+@pytest.mark.parametrize("form", ["text", "choice", "raw", "image"])
 def test_the_outcomes_are_the_same(tmp_path: Path, dialect: str, form: str, expected: list[str]) -> None:
-    lines = [json.dumps({"id": n, "text": f"parcel {n} is {word}"}) for n, word in enumerate(expected)]
+    lines = [
+        json.dumps({"id": n, "text": f"parcel {n} is {word}", "picture": "parcel.png"})
+        for n, word in enumerate(expected)
+    ]
     (tmp_path / "rows.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    if form == "raw" and dialect not in RAW:
-        pytest.skip("not yet")
-    asked = {"raw": RAW[dialect]} if form == "raw" else {"system": "Be brief.", "prompt": "{{ text }}"}
+    (tmp_path / "parcel.png").write_bytes(PICTURE)
+    parts = [{"text": "{{ text }}"}, {"image": "{{ picture }}"}]
+    asked = {
+        "raw": {"raw": RAW[dialect]},
+        "image": {"messages": [{"role": "user", "content": parts}]},
+    }.get(form, {"system": "Be brief.", "prompt": "{{ text }}"})
     request = {"model": DIALECTS[dialect].model, "max_output_tokens": 50, **asked}
     output = {"choice": list(WORDS)} if form == "choice" else None
     document = {
@@ -81,6 +91,10 @@ def test_the_outcomes_are_the_same(tmp_path: Path, dialect: str, form: str, expe
         env = DIALECTS[dialect].env_for(provider)
         workspace = Workspace(Home.find(tmp_path, env={}), clock=clock, env=env)
         run = workspace.prepare(load_job_mapping(document, tmp_path))
+        if form == "image":
+            (bodies,) = (tmp_path / ".bulkrate").rglob("00000.lines.zst")
+            sent = zstandard.ZstdDecompressor().decompressobj().decompress(bodies.read_bytes())
+            assert sent.count(base64.b64encode(PICTURE)) == len(expected)
         run = workspace.approve(run, decide=lambda quote: True)
         anyio.run(lambda: workspace.advance(run.id, poll_s=60))
         workspace.close()
