@@ -61,7 +61,8 @@ it is a job without `request`. The key of its rows is their `custom_id`.
 TEMPLATES = """\
 ## Templates
 
-`system`, `prompt`, the `content` of messages, and the `text`, `image` and `document` of parts are
+`system`, `prompt`, the `content` of messages, the `text`, `image` and `document` of parts, and all texts of
+`raw` are
 [Jinja](https://jinja.palletsprojects.com/templates/) templates, rendered once per row. A column stands by its
 name; one whose name is not a word is reached through `row`.
 

@@ -93,6 +93,13 @@ def test_what_a_chat_says_is_said_here() -> None:
     }
 
 
+def test_the_form_of_the_answer_stands_beside_what_a_job_says_of_it() -> None:
+    asked = replace(request("schema"), extra={"text": {"verbosity": "low", "format": {"type": "text"}}})
+    text_ = WIRE.body(asked)["text"]
+    assert text_ == {"verbosity": "low", **WIRE.body(request("schema"))["text"]}
+    assert WIRE.body(replace(request("plain"), extra=asked.extra))["text"] == asked.extra["text"]
+
+
 def test_what_is_not_carried_is_said() -> None:
     with pytest.raises(JobError, match="stop"):
         WIRE.body(request("sampling"))

@@ -53,12 +53,12 @@ def as_url(text: str, kind: str, folder: Path) -> str | Problem:
         path = (root / text).resolve()
         if not path.is_relative_to(root):
             return Problem("bad_file", "lies outside of the job's folder of files (`request.files`)")
+        if not path.is_file():
+            return Problem("no_file", "names no file that is there")
         with path.open("rb") as file:
             content = file.read(LARGEST_BYTES + 1)
-    except FileNotFoundError:
-        return Problem("no_file", "names no file that is there")
-    except (OSError, RuntimeError) as error:  # a loop of links is the latter
-        return Problem("no_file", f"cannot be read: {getattr(error, 'strerror', None) or 'a loop of links'}")
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links; half a character
+        return Problem("no_file", f"cannot be read: {getattr(error, 'strerror', None) or 'no path'}")
     if not content:
         return Problem("bad_file", "is empty")
     if len(content) > LARGEST_BYTES:

@@ -128,7 +128,8 @@ class Setup:
     def wire(self) -> Wire:
         apis = self.provider.traits(self.model).apis
         if self.kind == "responses" and self.kind not in apis:
-            document, place = origin_of(self.job), ("request", "api")
+            place = ("model",) if self.job.request is None else ("request", "api")
+            document = origin_of(self.job)
             defect = Defect(place, document.line_of(place), f"{self.job.provider} has no Responses API")
             raise job_error(document, [defect])
         return self.provider.wire(self.model, self.kind)

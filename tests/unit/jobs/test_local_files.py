@@ -24,6 +24,7 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "secret.txt").write_text("a secret")
     home = tmp_path / "job"
     (home / "scans").mkdir(parents=True)
+    (home / "scans.txt").mkdir()
     (home / "scans" / "1.PNG").write_bytes(PNG)
     (home / "scans" / "empty.png").write_bytes(b"")
     (home / "scans" / "1.pdf").write_bytes(b"%PDF-1.7")
@@ -63,6 +64,8 @@ def test_a_file_becomes_the_part_it_is(folder: Path) -> None:
         ("scans/2.png", "no_file"),
         ("scans/1.PNG/more.txt", "no_file"),
         ("scans/loop.txt", "no_file"),
+        ("scans/\ud800.txt", "no_file"),
+        ("scans.txt/", "no_file"),
         ("scans.txt" * 100, "no_file"),
         ("scans/empty.png", "bad_file"),
         ("scans/1", "bad_file"),

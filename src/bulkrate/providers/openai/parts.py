@@ -40,7 +40,7 @@ def _part(part: Part) -> dict[str, object]:
                 raise JobError(
                     "Chat Completions takes a document's bytes, and fetches none",
                     code="not_carried",
-                    hint="give it as a path or a data: URL, or ask by `request.api: responses`",
+                    hint="give it as a path or a data: URL; OpenAI's `request.api: responses` fetches",
                 )
             return {"type": "file", "file": plain({"file_data": url, "filename": name})}
         case _:

@@ -64,12 +64,12 @@ class ResponsesWire(OpenAIWire):
                 "temperature": request.temperature,
                 "top_p": request.top_p,
                 "reasoning": None if request.reasoning is None else {"effort": request.reasoning},
-                "text": _text(request.output),
+                "text": _text(request),
                 # Unlike a chat completion, a response would stay with the service.
                 "store": False,
             }
         )
-        return body | dict(request.extra)
+        return body | {name: value for name, value in request.extra.items() if name != "text"}
 
     def dropped(self, request: Request) -> tuple[str, ...]:
         return () if request.seed is None else ("seed: the Responses API has none",)
@@ -85,10 +85,13 @@ class ResponsesWire(OpenAIWire):
         return None if cap is None else max(cap, LEAST_CAP)
 
 
-def _text(output: Output) -> dict[str, object] | None:
-    """The form of the answer: the words of a chat, without the section around them."""
-    form = response_format(output)
-    return None if form is None else {"format": {"type": form["type"], **mapping(form["json_schema"])}}
+def _text(request: Request) -> dict[str, object] | None:
+    """The form of the answer, in the words of a chat without the section around them, and what a job says
+    beside it in `extra.text`."""
+    form, beside = response_format(request.output), dict(mapping(request.extra.get("text")))
+    if form is not None:
+        beside["format"] = {"type": form["type"], **mapping(form["json_schema"])}
+    return beside or None
 
 
 def _turn(message: Message) -> dict[str, object]:
