@@ -49,6 +49,13 @@ def test_a_job_is_asked_by_responses(
         assert found["usage"]["input_tokens"] == provider.meter.billed_input_tokens
 
 
+@pytest.mark.parametrize("lane", ["live", "flex"])
+def test_single_answers(lane: str, tmp_path: Path, misbehaving_provider: Any, fake_clock: Any) -> None:
+    at = desk(tmp_path, misbehaving_provider(answer=upper), fake_clock)
+    assert at.run(at.job(lane, api="responses"))["rows"]["succeeded"] == ROWS
+    assert at.answers() == [f"TICKET {n}" for n in range(ROWS)]
+
+
 def test_labels_are_held_to_their_form(tmp_path: Path, misbehaving_provider: Any, fake_clock: Any) -> None:
     provider = misbehaving_provider(now=fake_clock.now)
     at = desk(tmp_path, provider, fake_clock)
@@ -127,5 +134,9 @@ def test_the_sdk_drives_a_batch_of_responses(misbehaving_provider: Any) -> None:
     result = json.loads(client.files.content(batch.output_file_id).text)
     response = Response.model_validate(result["response"]["body"], strict=True)
     assert response.output_text.startswith("answer")
+    again = client.responses.create(model="gpt-4.1-nano", input="say it")
+    assert again.output_text == response.output_text
+    with pytest.raises(openai.BadRequestError, match="must not be empty"):
+        client.responses.create(model="gpt-4.1-nano", input="")
     assert batch.usage is not None
     assert batch.usage.total_tokens == response.usage.total_tokens if response.usage else None

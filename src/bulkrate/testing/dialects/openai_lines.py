@@ -75,7 +75,7 @@ class OpenAICodec(JsonLines):
                 continue
             seen.add(custom_id)
             self._check_model(scan, body["model"], number, models)
-            refused = _refusal(body, endpoint) is not None
+            refused = refusal_of(body, endpoint) is not None
             scan.add(custom_id, body, count_tokens, refused=refused)
             inputs += _input_count(body) if _embeds(endpoint) else 0
         if number == 0:
@@ -99,7 +99,7 @@ class OpenAICodec(JsonLines):
         elif fate in (Fate.REFUSED, Fate.REFUSED_IN_OUTPUT):
             # The refusal sits inside the response and the top-level error is null: a trap of the real one.
             status = context.refusal_status
-            response = _response(status, context, {"error": _row_error(status, _refusal(body, url))})
+            response = _response(status, context, {"error": _row_error(status, refusal_of(body, url))})
         else:
             make = _embeddings if _embeds(url) else response_to if url == RESPONSES else _chat
             answer, usage = make(body, fate, context)
@@ -160,7 +160,7 @@ def _absent(name: str, number: int) -> JobError:
     return JobError("missing_required_parameter", f"Missing required parameter: '{name}'.", number, name)
 
 
-def _refusal(body: Mapping[str, Any], endpoint: str) -> tuple[str, str] | None:
+def refusal_of(body: Mapping[str, Any], endpoint: str) -> tuple[str, str] | None:
     """Why the model endpoint would turn this row away, with the parameter; ``None`` if it would not."""
     name = "messages" if endpoint.endswith("/chat/completions") else "input"
     if name not in body:
