@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
-pytest_plugins = ["bulkrate.testing.pytest_plugin"]
+pytest_plugins = ["bulkrate.testing.pytest_plugin", "canary", "pytester"]
 
 
 @pytest.fixture(scope="session")

@@ -61,7 +61,8 @@ it is a job without `request`. The key of its rows is their `custom_id`.
 TEMPLATES = """\
 ## Templates
 
-`system`, `prompt`, the `content` of messages, and the `text`, `image` and `document` of parts are
+`system`, `prompt`, the `content` of messages, the `text`, `image` and `document` of parts, and all texts of
+`raw` are
 [Jinja](https://jinja.palletsprojects.com/templates/) templates, rendered once per row. A column stands by its
 name; one whose name is not a word is reached through `row`.
 
@@ -86,7 +87,9 @@ Rows that cannot be rendered are rejected before anything is sent, with one of t
 | `null_value` | a null would have become text: the word `None` in a prompt is a silent, paid-for mistake |
 | `empty_prompt` | nothing but white space is left of a message of the user |
 | `template_error` | the template cannot do what it says with this row, such as a sum with a text |
-| `bad_url` | an `image` or `document` is not an `https:` or `data:` URL |
+| `bad_url` | an `image` or `document` is not an `https:` or `data:` URL, nor a path |
+| `no_file` | the file of an `image` or `document` is not there, or cannot be read |
+| `bad_file` | it is empty, lies outside of `request.files`, or its suffix is none of an image or document |
 | `forbidden_character` | the text holds private-use characters that Bulkrate keeps for itself |
 | `bad_request_line` | a line of an OpenAI batch file is not a request |
 

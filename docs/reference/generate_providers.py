@@ -38,6 +38,7 @@ COLUMNS = {
     "provider": lambda item: f"`{item['provider']}`",
     "key": lambda item: " or ".join(f"`{key}`" for key in item["keys"]) or "none",
     "lanes": lambda item: ", ".join(item["lanes"]),
+    "APIs of a chat": lambda item: ", ".join(item["apis"]),
     "windows": lambda item: ", ".join(item["windows"]),
     "off": lambda item: of_batches(
         item, "by model" if item["discount"] is None else f"{item['discount']:.0%}"

@@ -136,6 +136,8 @@ CALLS = [
     Case("create_error=1,status=502,when=after", headline=True),
     Case("create_unanswered=1", limits=BRIEF),
     Case("create_unanswered=1,when=before", limits=BRIEF),
+    # Orphans of the same minute and of the same size.
+    Case("create_cut=2", batches=2, shards=2),
     Case("create_cut=5", batches=5, shards=5),
     Case("create_cut=1 list_lag=3", headline=True),
     Case("create_cut=1 list_lag=100"),

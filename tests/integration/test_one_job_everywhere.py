@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 
 import anyio
 import pytest
+import zstandard
+from dialects import DIALECTS
 
 from bulkrate.jobs.load import load_job_mapping
 from bulkrate.ledger.home import Home
@@ -16,14 +19,6 @@ from bulkrate.pipeline.workspace import Workspace
 from bulkrate.testing import FakeClock, MisbehavingProvider
 from bulkrate.testing.answers import schema
 
-# The dialect, the model, and the variables that lead to the counterpart.
-DIALECTS = {
-    "openai": "openai/gpt-4.1-nano",
-    "anthropic": "anthropic/claude-haiku-4-5",
-    "google": "google/gemini-2.5-flash",
-    "azure": "azure/gpt-4o-mini",
-    "mistral": "mistral/mistral-small-2603",
-}
 WORDS = ("late", "broken", "lost", "wrong", "fine")
 
 
@@ -45,24 +40,39 @@ def answer(body: Mapping[str, Any]) -> str:
     return json.dumps({"label": word} if "properties" in wanted else word)
 
 
+PICTURE = b"\x89PNG\r\n\x1a\n of a parcel"
+OPENAI_CHAT = {"messages": [{"role": "user", "content": "{{ text }}"}]}
+RAW = {
+    "openai": OPENAI_CHAT,
+    "azure": OPENAI_CHAT,
+    "mistral": OPENAI_CHAT,
+    "anthropic": OPENAI_CHAT,
+    "google": {"contents": [{"role": "user", "parts": [{"text": "{{ text }}"}]}]},
+    "bedrock": {"messages": [{"role": "user", "content": [{"text": "{{ text }}"}]}]},
+}
+
+
 @pytest.fixture(scope="module")
 def expected() -> list[str]:
     return [WORDS[number % len(WORDS)] for number in range(30)]
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-@pytest.mark.parametrize("output", [None, {"choice": list(WORDS)}], ids=["text", "choice"])
-def test_the_outcomes_are_the_same(
-    tmp_path: Path, dialect: str, output: dict[str, Any] | None, expected: list[str]
-) -> None:
-    lines = [json.dumps({"id": n, "text": f"parcel {n} is {word}"}) for n, word in enumerate(expected)]
+@pytest.mark.parametrize("form", ["text", "choice", "raw", "image"])
+def test_the_outcomes_are_the_same(tmp_path: Path, dialect: str, form: str, expected: list[str]) -> None:
+    lines = [
+        json.dumps({"id": n, "text": f"parcel {n} is {word}", "picture": "parcel.png"})
+        for n, word in enumerate(expected)
+    ]
     (tmp_path / "rows.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    request = {
-        "model": DIALECTS[dialect],
-        "system": "Be brief.",
-        "prompt": "{{ text }}",
-        "max_output_tokens": 50,
-    }
+    (tmp_path / "parcel.png").write_bytes(PICTURE)
+    parts = [{"text": "{{ text }}"}, {"image": "{{ picture }}"}]
+    asked = {
+        "raw": {"raw": RAW[dialect]},
+        "image": {"messages": [{"role": "user", "content": parts}]},
+    }.get(form, {"system": "Be brief.", "prompt": "{{ text }}"})
+    request = {"model": DIALECTS[dialect].model, "max_output_tokens": 50, **asked}
+    output = {"choice": list(WORDS)} if form == "choice" else None
     document = {
         "name": "everywhere",
         "source": {"path": "rows.jsonl", "key": "id"},
@@ -71,10 +81,20 @@ def test_the_outcomes_are_the_same(
     }
     clock = FakeClock()
     with MisbehavingProvider(
-        "missing=1 duplicate_rows=3", dialect=dialect, answer=answer, now=clock.now, seed=3
+        "missing=1 duplicate_rows=3",
+        dialect=dialect,
+        answer=answer,
+        now=clock.now,
+        seed=3,
+        limits=DIALECTS[dialect].limits,
     ) as provider:
-        workspace = Workspace(Home.find(tmp_path, env={}), clock=clock, env=provider.env)
+        env = DIALECTS[dialect].env_for(provider)
+        workspace = Workspace(Home.find(tmp_path, env={}), clock=clock, env=env)
         run = workspace.prepare(load_job_mapping(document, tmp_path))
+        if form == "image":
+            (bodies,) = (tmp_path / ".bulkrate").rglob("00000.lines.zst")
+            sent = zstandard.ZstdDecompressor().decompressobj().decompress(bodies.read_bytes())
+            assert sent.count(base64.b64encode(PICTURE)) == len(expected)
         run = workspace.approve(run, decide=lambda quote: True)
         anyio.run(lambda: workspace.advance(run.id, poll_s=60))
         workspace.close()

@@ -41,6 +41,7 @@ def describe(name: str, env: Mapping[str, str]) -> dict[str, Any]:
         "keys": list(traits.keys),
         "key_found": key,
         "lanes": list(traits.lanes),
+        "apis": list(traits.apis),
         "windows": list(traits.windows),
         "discount": traits.discount,
         "requests": limits.requests,

@@ -54,14 +54,16 @@ class Limits:
 class Traits:
     """What a provider's batch lane does and does not do: facts, dated like the limits.
 
-    `found_by` says what tells a batch of ours in a listing; `discount` is the share taken off the live price
-    where the provider publishes one for all its models; `retention_days` how long results are kept (None:
-    not published); `inputs_tell` says that the name of its input file is what tells a batch of ours, so the
-    input stays as long as the results; `keys` the environment variables a key is read from, the first that is
-    set counts; `run_live` the day somebody has run the dialect against the real service (None: never).
+    `apis` are those a chat can be asked by; `found_by` says what tells a batch of ours in a listing;
+    `discount` is the share taken off the live price where the provider publishes one for all its models;
+    `retention_days` how long results are kept (None: not published); `inputs_tell` says that the name of its
+    input file is what tells a batch of ours, so the input stays as long as the results; `keys` are the
+    variables a key is read from, the first that is set counts; `run_live` is the day somebody has run the
+    dialect against the real service (None: never).
     """
 
     lanes: tuple[str, ...] = ("batch", "live")
+    apis: tuple[str, ...] = ("chat",)
     windows: tuple[str, ...] = ("24h",)
     discount: float | None = None
     progress: bool = True

@@ -167,7 +167,8 @@ class Request:
 
     `kind` is `chat` or `embed` (then `inputs` holds the texts). `extra` is passed through to the provider
     untouched and is part of the fingerprint. `max_output_tokens` is not: it cannot change a finished
-    answer, only cut it.
+    answer, only cut it. `raw` is a whole body in the provider's own words, in the place of all but
+    model, output and cap.
     """
 
     model: str
@@ -184,6 +185,7 @@ class Request:
     stop: tuple[str, ...] = ()
     reasoning: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+    raw: Mapping[str, Any] | None = None
 
     def canonical(self) -> dict[str, Any]:
         """The answer-relevant content as plain JSON; absent and default fields are left out."""
@@ -202,6 +204,7 @@ class Request:
                 "stop": list(self.stop) or None,
                 "reasoning": self.reasoning,
                 "extra": dict(self.extra) or None,
+                "raw": None if self.raw is None else dict(self.raw),
             }
         )
 

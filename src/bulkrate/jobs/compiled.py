@@ -7,17 +7,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from bulkrate.core.problem import Problem
 from bulkrate.core.request import has_hole
 from bulkrate.jobs.columns import ROW, Reads, columns_of
 from bulkrate.jobs.document import Defect, Document, Place
 from bulkrate.jobs.environment import NullWritten, new_environment
+from bulkrate.jobs.local_files import URLS, as_url
+from bulkrate.jobs.raw_body import is_data, strings_in
 from bulkrate.jobs.request_spec import RequestSpec
 from bulkrate.jobs.spec import Job
 
 if TYPE_CHECKING:
     from minijinja import Environment, TemplateError
 
-URLS = ("https:", "data:")
 # A column and nothing else, without Jinja's signs for eating white space.
 _BARE_COLUMN = re.compile(r"\{\{[ \t\n]*([A-Za-z_][A-Za-z0-9_]*)[ \t\n]*\}\}")
 # What makes a template fail for every row alike.
@@ -26,13 +28,18 @@ _HOPELESS = {"UnknownFilter", "UnknownTest", "UnknownFunction", "TemplateNotFoun
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A templated string of the job: where it stands, who says it, what it is."""
+    """A templated string of the job: where it stands, who says it, and what it is."""
 
     place: Place
     message: int
     role: str
     source: str
-    is_url: bool = False
+    kind: str = "text"  # or an image, a document; or data, which nobody counts
+
+    @property
+    def is_url(self) -> bool:
+        """Whether it says where a file is."""
+        return self.kind in ("image", "document")
 
 
 @dataclass(slots=True)
@@ -72,14 +79,27 @@ class Compiled:
 
 
 def template_defects(job: Job) -> list[Defect]:
-    """What is wrong with the job's templates as such."""
-    return [] if job.request is None else compile_templates(job, job.request).defects
+    """What is wrong with the job's templates as such, and with files that every row needs."""
+    if job.request is None:
+        return []
+    compiled, document = compile_templates(job, job.request), origin_of(job)
+    found = compiled.defects
+    for slot in compiled.slots:
+        if slot.text.is_url and slot.plain is not None and len(slot.plain) == 1:
+            url = as_url(slot.plain[0], slot.text.kind, job.files)
+            if isinstance(url, Problem):
+                found.append(_defect(slot.text, document, url.message))
+    return found
 
 
 def texts_of(spec: RequestSpec) -> Iterator[Text]:
     """The templated strings, in the order of the chat. Places are those of the job file."""
     if spec.embed is not None:
         yield Text(("request", "embed"), 0, "user", spec.embed)
+        return
+    if spec.raw is not None:
+        for number, (place, source) in enumerate(strings_in(spec.raw, ("request", "raw"))):
+            yield Text(place, number, "user", source, "data" if is_data(place, source) else "text")
         return
     if spec.messages is None:
         if spec.system is not None:
@@ -95,7 +115,7 @@ def texts_of(spec: RequestSpec) -> Iterator[Text]:
             for kind in ("text", "image", "document"):
                 source = getattr(part, kind)
                 if source is not None:
-                    yield Text((*place, index, kind), number, message.role, source, kind != "text")
+                    yield Text((*place, index, kind), number, message.role, source, kind)
 
 
 def compile_templates(job: Job, spec: RequestSpec) -> Compiled:
@@ -113,7 +133,12 @@ def compile_templates(job: Job, spec: RequestSpec) -> Compiled:
                 _probe(slot, compiled.environment)
                 compiled.slots.append(slot)
             else:
-                compiled.constants[text.place] = compiled.environment.render_template(name)
+                value = compiled.environment.render_template(name)
+                if text.is_url and not value.startswith(URLS):
+                    # A file: read for the rows, so that a run goes on when it is no longer there.
+                    compiled.slots.append(Slot(text, name, reads, [value]))
+                else:
+                    compiled.constants[text.place] = value
         except TemplateError as error:
             compiled.defects.append(_template_defect(text, error, document))
         except NullWritten:
@@ -151,7 +176,12 @@ def _probe(slot: Slot, environment: Environment) -> None:
 def blank_groups(
     spec: RequestSpec, holes: Mapping[Place, int], constants: Mapping[Place, str]
 ) -> list[tuple[int, ...]]:
-    """For each turn of the user that can come out blank: the holes that decide it."""
+    """For each turn of the user that can come out blank: the holes that decide it.
+
+    Of a raw body nobody here knows which texts those are.
+    """
+    if spec.raw is not None:
+        return []
     groups: list[tuple[int, ...]] = []
     turns: dict[int, list[Text]] = {}
     for text in texts_of(spec):
@@ -170,8 +200,6 @@ def _constant_defects(spec: RequestSpec, compiled: Compiled, document: Document)
         value = compiled.constants.get(text.place)
         if value is not None and has_hole(value):
             yield _defect(text, document, "writes private-use characters that Bulkrate keeps for itself")
-        if text.is_url and value is not None and not value.startswith(URLS):
-            yield _defect(text, document, "must be an https: or data: URL; files are not read")
     if () in blank_groups(spec, places, compiled.constants):
         text = next(text for text in texts_of(spec) if text.role == "user")
         yield _defect(text, document, "is empty")

@@ -28,6 +28,7 @@ from bulkrate.core.request import (
 
 CHAT = "/v1/chat/completions"
 EMBEDDINGS = "/v1/embeddings"
+RESPONSES = "/v1/responses"
 
 
 def line_body(row: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -64,8 +65,10 @@ def parse_body(body: Mapping[str, Any], url: str, *, model: str | None = None) -
             return _chat(rest)
         case "/v1/embeddings":
             return _embed(rest)
+        case "/v1/responses":
+            return _responses(rest)
         case _:
-            raise ValueError(f"this url is not supported (supported: {CHAT}, {EMBEDDINGS})")
+            raise ValueError(f"this url is not supported (supported: {CHAT}, {RESPONSES}, {EMBEDDINGS})")
 
 
 def _chat(rest: dict[str, Any]) -> Request:
@@ -95,6 +98,18 @@ def _chat(rest: dict[str, Any]) -> Request:
         reasoning=_take(rest, "reasoning_effort", str),
         extra=rest,
     )
+
+
+def _responses(rest: dict[str, Any]) -> Request:
+    """A body that goes as it is: only OpenAI's own API takes it."""
+    if _take(rest, "stream", bool):
+        raise ValueError("stream cannot be true in a batch")
+    model, cap = _model(rest), _take(rest, "max_output_tokens", int)
+    if cap is not None and cap < 1:
+        raise ValueError("the output cap must be at least 1")
+    if not rest.get("input"):
+        raise ValueError("input is missing")
+    return Request(model=model, raw=rest, max_output_tokens=cap)
 
 
 def _embed(rest: dict[str, Any]) -> Request:

@@ -39,6 +39,8 @@ _RESERVED_EXTRA = {
 
 
 _WITH_EMBED = frozenset({"model", "embed", "dimensions", "extra"})
+_WITH_RAW = frozenset({"model", "api", "raw", "output", "max_output_tokens"})
+_RESERVED_RAW = {name: _RESERVED_EXTRA[name] for name in ("model", "stream", "n")}
 
 
 class PartSpec(BaseModel):
@@ -47,9 +49,12 @@ class PartSpec(BaseModel):
     model_config = _FROZEN
 
     text: Annotated[str | None, Field(description="A piece of text; a template.")] = None
-    image: Annotated[str | None, Field(description="An image by `https:` or `data:` URL; a template.")] = None
+    image: Annotated[
+        str | None, Field(description="An image by `https:` or `data:` URL, or by path; a template.")
+    ] = None
     document: Annotated[
-        str | None, Field(description="A document, such as a PDF, by `https:` or `data:` URL; a template.")
+        str | None,
+        Field(description="A document, such as a PDF, by `https:` or `data:` URL, or by path; a template."),
     ] = None
     detail: Annotated[
         str | None, Field(description="With `image`: how closely to look, in the provider's own word.")
@@ -186,11 +191,18 @@ def _named_output(value: Any) -> Any:
 
 
 class RequestSpec(BaseModel):
-    """What is asked about each row: exactly one of `prompt`, `messages` and `embed`."""
+    """What is asked about each row: exactly one of `prompt`, `messages`, `embed` and `raw`."""
 
     model_config = _FROZEN
 
     model: Annotated[Model, Field(description="Who answers: `provider/model`, such as `openai/gpt-5-mini`.")]
+    api: Annotated[
+        Literal["chat", "responses"] | None,
+        Field(
+            description="By which of the provider's APIs a chat is asked, where it has two: `chat` (the "
+            "default), or OpenAI's `responses`."
+        ),
+    ] = None
     system: Annotated[
         str | None,
         Field(
@@ -224,6 +236,15 @@ class RequestSpec(BaseModel):
         Whole | None,
         Field(ge=1, description="With `embed`: how many numbers a vector has, where the model lets one say."),
     ] = None
+    raw: Annotated[
+        dict[str, Any] | None,
+        Field(
+            min_length=1,
+            description="The whole body in the provider's own words, instead of a chat, without the model; "
+            "every text in it is a template. `model`, `api`, `output.json_schema` and `max_output_tokens` go "
+            "with it; the last is written into it. Nothing else in it is checked before it is sent.",
+        ),
+    ] = None
     output: Annotated[
         OutputSpec | None,
         BeforeValidator(_named_output),
@@ -254,6 +275,14 @@ class RequestSpec(BaseModel):
         ),
     ] = None
     tools: Annotated[tuple[ToolSpec, ...] | None, Field(description="Functions the model may call.")] = None
+    files: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            description="The folder in which an `image` or `document` that is named by path lies, and out of "
+            "which no row can lead. Default: the job file's.",
+        ),
+    ] = None
     extra: Annotated[
         dict[str, Any],
         Field(description="Further fields of the provider's own API, passed through as they are."),
@@ -267,8 +296,10 @@ class RequestSpec(BaseModel):
                     raise wrong("cannot stand beside `embed`", at=name)
         elif self.dimensions is not None:
             raise wrong("goes with `embed` only", at="dimensions")
+        elif self.raw is not None:
+            self._check_raw(self.raw)
         elif self.prompt is None and self.messages is None:
-            raise wrong("needs `prompt`, `messages` or `embed`")
+            raise wrong("needs `prompt`, `messages`, `embed` or `raw`")
         if self.prompt is not None and self.messages is not None:
             raise wrong("cannot stand beside `prompt`", at="messages")
         if self.messages is not None:
@@ -282,6 +313,18 @@ class RequestSpec(BaseModel):
             if name in type(self).model_fields:
                 raise wrong(f"is set by `request.{name}`", at=f"extra.{name}")
         return self
+
+    def _check_raw(self, raw: dict[str, Any]) -> None:
+        for name in type(self).model_fields:
+            if name not in _WITH_RAW and getattr(self, name):
+                raise wrong("cannot stand beside `raw`", at=name)
+        for name in raw:
+            if name in _RESERVED_RAW:
+                raise wrong(_RESERVED_RAW[name], at=f"raw.{name}")
+        if self.output is not None and self.output.choice is not None:
+            raise wrong(
+                "is asked for in the raw body itself; `json_schema` checks the answer", at="output.choice"
+            )
 
     @property
     def provider(self) -> str:

@@ -321,6 +321,12 @@ class Job(BaseModel):
         return "exact" if bounded else "never"
 
     @property
+    def files(self) -> Path:
+        """The folder in which images and documents that are named by path lie."""
+        named = None if self.request is None else self.request.files
+        return self.base if named is None else self.base / named
+
+    @property
     def sink_path(self) -> Path:
         """The file the answers go to, as an absolute path."""
         return (self.base / (self.sink.path or f"{self.name}.answers.jsonl")).absolute()

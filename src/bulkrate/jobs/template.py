@@ -11,9 +11,10 @@ import orjson
 from bulkrate.core.problem import Problem
 from bulkrate.core.request import DocumentPart, ImagePart, Message, Part, Request, TextPart, has_hole, hole
 from bulkrate.jobs.columns import ROW, Reads
-from bulkrate.jobs.compiled import URLS, Slot, blank_groups, compile_templates, origin_of, texts_of
+from bulkrate.jobs.compiled import Slot, blank_groups, compile_templates, origin_of, texts_of
 from bulkrate.jobs.document import Place, written
 from bulkrate.jobs.environment import NotText, Nulls, NullWritten
+from bulkrate.jobs.local_files import as_url
 from bulkrate.jobs.messages import job_error
 from bulkrate.jobs.openai_lines import is_blank, line_body, parse_body
 from bulkrate.jobs.spec import Job, RequestSpec
@@ -85,9 +86,11 @@ class RowTemplate:
                 what = "prompt" if self._spec.embed is None else "text to embed"
                 return Problem("empty_prompt", f"the {what} is empty")
         for number in self._urls:
-            if not values[number].startswith(URLS):
-                where = written(self._slots[number].text.place)
-                return Problem("bad_url", f"{where} is not an https: or data: URL")
+            place, kind = self._slots[number].text.place, self._slots[number].text.kind
+            url = as_url(values[number], kind, self._job.files)
+            if isinstance(url, Problem):
+                return Problem(url.code, f"{written(place)} {url.message}")
+            values[number] = url
         return values
 
     def _rendered(self, slot: Slot, row: Mapping[str, Any]) -> str | Problem:
@@ -139,6 +142,16 @@ class RowTemplate:
                 output=spec.answer,
                 extra=spec.extra,
             )
+        if spec.raw is not None:
+            return Request(
+                model=spec.model_name,
+                raw={
+                    name: _filled(value, ("request", "raw", name), text_at)
+                    for name, value in spec.raw.items()
+                },
+                output=spec.answer,
+                max_output_tokens=spec.max_output_tokens,
+            )
         return Request(
             model=spec.model_name,
             messages=_messages(spec, text_at),
@@ -156,7 +169,7 @@ class RowTemplate:
     def _chat(self) -> list[tuple[str, list[str | int]]]:
         turns: dict[int, tuple[str, list[str | int]]] = {}
         for text in texts_of(self._spec):
-            if not text.is_url:
+            if text.kind == "text":
                 _, pieces = turns.setdefault(text.message, (text.role, []))
                 pieces.append(self._holes.get(text.place, self._constants.get(text.place, "")))
         return list(turns.values())
@@ -181,7 +194,7 @@ class LineTemplate:
         if has_hole(text):
             return _MARKS
         turns = [message for message in request.messages if message.role == "user"] or request.messages
-        if request.kind == "chat" and all(is_blank(message) for message in turns):
+        if request.kind == "chat" and request.raw is None and all(is_blank(message) for message in turns):
             return Problem("empty_prompt", "the prompt is empty")
         return request
 
@@ -206,6 +219,19 @@ def _messages(spec: RequestSpec, text_at: Any) -> tuple[Message, ...]:
                 parts.append(TextPart(text_at((*place, index, "text"))))
         messages.append(Message(message.role, tuple(parts)))
     return tuple(messages)
+
+
+def _filled(value: Any, place: Place, text_at: Any) -> Any:
+    """A value of a raw body with its texts rendered."""
+    match value:
+        case str():
+            return text_at(place)
+        case dict():
+            return {name: _filled(item, (*place, name), text_at) for name, item in value.items()}
+        case list():
+            return [_filled(item, (*place, number), text_at) for number, item in enumerate(value)]
+        case _:
+            return value
 
 
 def _row_as_value(reads: Reads, row: Mapping[str, Any], nulls: Nulls) -> dict[str, Any]:

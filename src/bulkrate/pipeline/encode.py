@@ -11,7 +11,8 @@ import orjson
 from bulkrate.core.problem import Problem
 from bulkrate.core.request import Fingerprints, Pieces, Request, canonical_bytes, fingerprint, split
 from bulkrate.errors import JobError
-from bulkrate.providers.provider import NeedsValues, Wire
+from bulkrate.jobs.raw_body import is_data, strings_in
+from bulkrate.providers.provider import Native, NeedsValues, Wire
 
 
 @dataclass(slots=True)
@@ -43,7 +44,7 @@ class TemplateEncoder:
         self._wire = wire
         self._body: Pieces | None
         try:
-            self._body = split(orjson.dumps(wire.body(template.request)))
+            self._body = split(_encoded(wire, template.request))
         except NeedsValues:
             self._body = None
         self._fingerprints = Fingerprints(split(canonical_bytes(template.request)))
@@ -72,8 +73,9 @@ class LineEncoder:
 
     choice: Sequence[str] = ()
 
-    def __init__(self, template: Any, wire: Wire, *, embeds: bool) -> None:
-        self.embeds = embeds
+    def __init__(self, template: Any, wire: Wire, *, kind: str) -> None:
+        self.embeds = kind == "embed"
+        self._kind = kind
         self._template = template
         self._wire = wire
 
@@ -81,6 +83,8 @@ class LineEncoder:
         request = self._template.request_for_row(row)
         if isinstance(request, Problem):
             return request
+        if request.raw is not None and self._kind != "responses":
+            return Problem("not_carried", "a line for /v1/responses in a batch of another url")
         body = _body(self._wire, request)
         if isinstance(body, Problem):
             return body
@@ -91,9 +95,21 @@ class LineEncoder:
         )
 
 
+def _encoded(wire: Wire, request: Request) -> bytes:
+    """The body of a request; of a raw one, what was written and the cap."""
+    if request.raw is None:
+        return orjson.dumps(wire.body(request))
+    if not isinstance(wire, Native):
+        raise JobError(
+            "request.raw cannot be sent: this provider passes no bodies through", code="not_carried"
+        )
+    body, cap = orjson.dumps(wire.native(request.raw, request.model)), request.max_output_tokens
+    return body if cap is None else wire.with_cap(body, cap)
+
+
 def _body(wire: Wire, request: Request) -> bytes | Problem:
     try:
-        return orjson.dumps(wire.body(request))
+        return _encoded(wire, request)
     except JobError as error:
         return Problem("not_carried", error.message)
 
@@ -101,4 +117,6 @@ def _body(wire: Wire, request: Request) -> bytes | Problem:
 def _texts(request: Request) -> list[tuple[str, str]]:
     if request.kind == "embed":
         return [("user", text) for text in request.inputs]
+    if request.raw is not None:
+        return [("user", text) for place, text in strings_in(request.raw) if not is_data(place, text)]
     return [(message.role, text) for message in request.messages for text in message.texts()]

@@ -160,7 +160,11 @@ def _notes(setup: Setup, too_few: TooFew | None) -> list[str]:
     request = setup.template.request if setup.template is not None else None
     if request is not None and any(not isinstance(message.content, str) for message in request.messages):
         notes.append("images and documents are not counted")
-    if request is not None:
+    if request is not None and request.raw is not None:
+        notes.append(
+            "the raw body goes as it is: its size and its texts are counted, nothing else is checked"
+        )
+    elif request is not None:
         notes += [f"left out: {field}" for field in setup.wire.dropped(request)]
     if setup.job.lane.rescue != "none" and not setup.provider.traits(setup.model).partial_on_cancel:
         notes.append("a batch cancelled for the deadline gives back nothing: all its rows are sent again")

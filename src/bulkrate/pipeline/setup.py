@@ -112,17 +112,26 @@ class Setup:
 
     @cached_property
     def kind(self) -> str:
-        """`chat` or `embed`; of a ready-made batch file, by its first readable line."""
+        """`chat`, `responses` or `embed`; of a ready-made batch file, by its first readable line."""
+        if self.job.request is not None and self.job.request.api == "responses":
+            return "responses"
         if self.template is not None:
             return self.template.request.kind
         for block in self.source.blocks(100):
             for row in block.rows:
                 if row is not None and "url" in row:
-                    return "embed" if str(row["url"]).endswith("/embeddings") else "chat"
+                    endings = {"embeddings": "embed", "responses": "responses"}
+                    return endings.get(str(row["url"]).rpartition("/")[2], "chat")
         return "chat"
 
     @cached_property
     def wire(self) -> Wire:
+        apis = self.provider.traits(self.model).apis
+        if self.kind == "responses" and self.kind not in apis:
+            place = ("model",) if self.job.request is None else ("request", "api")
+            document = origin_of(self.job)
+            defect = Defect(place, document.line_of(place), f"{self.job.provider} has no Responses API")
+            raise job_error(document, [defect])
         return self.provider.wire(self.model, self.kind)
 
     @cached_property
@@ -165,7 +174,7 @@ class Setup:
     @cached_property
     def encoder(self) -> Encoder:
         if self.template is None:
-            return LineEncoder(LineTemplate(self.job), self.wire, embeds=self.kind == "embed")
+            return LineEncoder(LineTemplate(self.job), self.wire, kind=self.kind)
         self.template.request = replace(self.template.request, max_output_tokens=self.base_cap)
         labels = self.output.labels if isinstance(self.output, Choice) else ()
         return TemplateEncoder(self.template, self.wire, labels)

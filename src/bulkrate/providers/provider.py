@@ -219,6 +219,14 @@ class Wire(Protocol):
         """The cap for an output whose longest answer is known in tokens; None where a cap would do harm."""
 
 
+@runtime_checkable
+class Native(Protocol):
+    """A `Wire` whose bodies a job may also write itself."""
+
+    def native(self, raw: Mapping[str, object], model: str) -> dict[str, object]:
+        """The body of a request that is in the provider's own words, all but the model."""
+
+
 class Provider(Protocol):
     """A vendor's facts and wire; needs no key and no network."""
 

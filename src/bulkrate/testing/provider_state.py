@@ -319,6 +319,8 @@ class ProviderState:
             if lines or self.limits.empty_files:
                 order.shuffle(lines)  # no provider promises an order
                 stored = self._store(Blob(lines), f"{batch.id}_{purpose}.jsonl", "batch_output", None)
+                if batch.output_expires_s is not None:
+                    stored.expires_at = stored.created_at + batch.output_expires_s
                 if purpose == "output":
                     batch.output_file_id = stored.id
                 else:

@@ -241,6 +241,8 @@ class Batch:
     usage: Usage | None = None
     word: str | None = None
     """What the last status call says in place of the phase."""
+    output_expires_s: int | None = None
+    """When its result files expire, counted from their creation."""
     empty_ids: bool = False
     """Whether a file that is not there has the id ``""``."""
     hidden_lists: int = 0

@@ -101,6 +101,7 @@ CHANGES: dict[str, Any] = {
     "stop": ("x",),
     "reasoning": "low",
     "extra": {"n": 1},
+    "raw": {"messages": []},
 }
 
 

@@ -112,7 +112,7 @@ def test_lines_inside_nested_lists(complain):
 @pytest.mark.parametrize(
     ("section", "expected"),
     [
-        ("  model: openai/m", "request: needs `prompt`, `messages` or `embed`"),
+        ("  model: openai/m", "request: needs `prompt`, `messages`, `embed` or `raw`"),
         ("  model: openai/m\n  embed: a\n  prompt: b", "request.prompt: cannot stand beside `embed`"),
         ("  model: openai/m\n  embed: a\n  seed: 1", "request.seed: cannot stand beside `embed`"),
         (
@@ -163,7 +163,7 @@ def test_lines_inside_nested_lists(complain):
         ),
         (
             "  model: openai/m\n  messages: [{role: user, content: [{image: scans/a.png}]}]",
-            "request.messages[0].content[0].image: must be an https: or data: URL; files are not read",
+            "request.messages[0].content[0].image: names no file that is there",
         ),
         (
             "  model: openai/m\n  prompt: \"a \\uF8FF\\uE0B00\\uE0B1\\uF8FF\"",

@@ -24,7 +24,7 @@ from bulkrate.core.request import (
     hole,
 )
 from bulkrate.jobs.load import openai_batch_job
-from bulkrate.jobs.openai_lines import CHAT, EMBEDDINGS, parse_body
+from bulkrate.jobs.openai_lines import CHAT, EMBEDDINGS, RESPONSES, parse_body
 from bulkrate.jobs.template import LineTemplate
 from bulkrate.providers.openai.wire import Dialect, OpenAIWire
 
@@ -135,7 +135,12 @@ def test_what_is_understood_is_understood():
         (chat(seed=True), CHAT, "seed must be a whole number"),
         (chat(temperature="hot"), CHAT, "temperature must be a number"),
         (chat(stop=[1]), CHAT, "stop must be a text or a list of texts"),
-        (chat(), "/v1/responses", f"this url is not supported (supported: {CHAT}, {EMBEDDINGS})"),
+        (chat(), "/v1/moderations",
+         f"this url is not supported (supported: {CHAT}, {RESPONSES}, {EMBEDDINGS})"),
+        (chat(), RESPONSES, "input is missing"),
+        ({"model": "m", "input": "a", "stream": True}, RESPONSES, "stream cannot be true in a batch"),
+        ({"model": "m", "input": "a", "max_output_tokens": 0}, RESPONSES,
+         "the output cap must be at least 1"),
         ({"model": "m"}, EMBEDDINGS, "input must be a text or a list of texts"),
         ({"model": "m", "input": [[1, 2]]}, EMBEDDINGS,
          "input must be texts; lists of token numbers are not supported"),

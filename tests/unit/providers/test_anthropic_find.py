@@ -100,7 +100,13 @@ def test_a_running_batch_of_this_size_is_waited_for() -> None:
     # Not one that is known, of another size, or too old to be it.
     assert find(Workspace([batch(1)]), frozenset({"msgbatch_1"}))[0] is None
     assert find(Workspace([batch(1, rows=4)]))[0] is None
-    assert find(Workspace([batch(1, age_s=3_600)]))[0] is None
+    assert find(Workspace([batch(1, age_s=86_400)]))[0] is None
+
+
+def test_a_clock_that_takes_its_zone_for_utc_hides_no_batch() -> None:
+    with pytest.raises(Undecided):
+        find(Workspace([batch(1, age_s=14 * 3_600)]))
+    assert find(Workspace([batch(9, "ended", age_s=14 * 3_600)], OURS))[0] == ("msgbatch_9", TAG)
 
 
 def test_results_that_cannot_be_read_prove_nothing() -> None:
@@ -124,7 +130,7 @@ def test_absence_is_told_after_the_last_page() -> None:
     assert found == ("msgbatch_9", TAG)
     assert server.count("GET", BATCHES) == 3
     # Nothing older than the search is paged through.
-    old = [batch(number, rows=4, age_s=3_600) for number in range(9)]
+    old = [batch(number, rows=4, age_s=86_400) for number in range(9)]
     assert find(Workspace(old, size=2))[1].count("GET", BATCHES) == 1
 
 

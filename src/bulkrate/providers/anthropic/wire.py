@@ -22,6 +22,7 @@ from bulkrate.core.request import (
     Output,
     Part,
     Request,
+    has_hole,
 )
 from bulkrate.errors import JobError
 from bulkrate.providers.anthropic.batches import suffix_of
@@ -29,7 +30,7 @@ from bulkrate.providers.anthropic.results import decode_line
 from bulkrate.providers.anthropic.schema import checked_by_us, narrowed
 from bulkrate.providers.claude import blocks_of, content_of, tool_of
 from bulkrate.providers.labels import LABEL, label_schema
-from bulkrate.providers.provider import Decoded, Tag
+from bulkrate.providers.provider import Decoded, NeedsValues, Tag
 
 EFFORTS = ("low", "medium", "high", "xhigh", "max")
 NO_REASONING = "none"
@@ -109,6 +110,9 @@ class AnthropicWire:
             return {"type": "disabled"}
         return {"type": "adaptive"} if self.family.adaptive else None
 
+    def native(self, raw: Mapping[str, object], model: str) -> dict[str, object]:
+        return {"model": model, **raw}
+
     def dropped(self, request: Request) -> tuple[str, ...]:
         gone = []
         if request.seed is not None:
@@ -174,6 +178,8 @@ def _parts(request: Request) -> list[Part]:
 
 def _source(url: str, what: str) -> dict[str, object]:
     """An address, which the service fetches, or a `data:` URL taken apart."""
+    if has_hole(url):
+        raise NeedsValues
     if not url.startswith("data:"):
         return {"type": "url", "url": url}
     head, comma, data = url.removeprefix("data:").partition(",")

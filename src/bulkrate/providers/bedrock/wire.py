@@ -6,7 +6,7 @@ type, which is one for the whole job (botocore 1.44.5, `ModelInvocationType`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -53,6 +53,9 @@ class BedrockWire:
 
     def body(self, request: Request) -> dict[str, object]:
         return BODIES[self.model.body].write(request, self.model.structured)
+
+    def native(self, raw: Mapping[str, object], model: str) -> dict[str, object]:
+        return dict(raw)
 
     def dropped(self, request: Request) -> tuple[str, ...]:
         said = []

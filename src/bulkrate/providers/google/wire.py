@@ -133,6 +133,9 @@ class GoogleWire:
             )
         return {"thinkingBudget": budget}
 
+    def native(self, raw: Mapping[str, object], model: str) -> dict[str, object]:
+        return dict(raw)
+
     def dropped(self, request: Request) -> tuple[str, ...]:
         said = []
         contents = [message.content for message in request.messages]

@@ -6,6 +6,7 @@ row (422), so what a request may hold beside the job's own words is a list. The 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import orjson
@@ -80,6 +81,9 @@ class MistralWire:
             }
         )
         return body | extra
+
+    def native(self, raw: Mapping[str, object], model: str) -> dict[str, object]:
+        return dict(raw)
 
     def dropped(self, request: Request) -> tuple[str, ...]:
         return tuple(f"extra.{name}" for name in DROPPED if name in request.extra)

@@ -53,8 +53,17 @@ OPENAI = Shape()
 class OpenAIConnection:
     """Implements `bulkrate.providers.provider.Connection` for a server of OpenAI's shape."""
 
-    def __init__(self, http: Http, *, endpoint: str, limits: Limits, shape: Shape = OPENAI) -> None:
+    def __init__(
+        self,
+        http: Http,
+        *,
+        endpoint: str,
+        limits: Limits,
+        shape: Shape = OPENAI,
+        output_expires_s: int | None = None,
+    ) -> None:
         self._http = http
+        self._output_expires_s = output_expires_s
         self._endpoint = endpoint
         self._limits = limits
         self._shape = shape
@@ -83,6 +92,9 @@ class OpenAIConnection:
         }
         if self._shape.metadata:
             fields["metadata"] = submission.tag.metadata()
+        if self._output_expires_s is not None:
+            # Counted from the creation of the result file, not of the batch.
+            fields["output_expires_after"] = {"anchor": "created_at", "seconds": self._output_expires_s}
         created = await self._http.json(
             "create",
             "POST",

@@ -16,8 +16,11 @@ from bulkrate.core.request import (
     Part,
     TextPart,
     Tool,
+    has_hole,
 )
+from bulkrate.errors import JobError
 from bulkrate.providers.labels import label_schema
+from bulkrate.providers.provider import NeedsValues
 
 
 def message_of(message: Message) -> dict[str, object]:
@@ -30,7 +33,15 @@ def message_of(message: Message) -> dict[str, object]:
 
 def _part(part: Part) -> dict[str, object]:
     match part:
+        case DocumentPart(url=url) if has_hole(url):
+            raise NeedsValues
         case DocumentPart(url=url, name=name):
+            if not url.startswith("data:"):
+                raise JobError(
+                    "Chat Completions takes a document's bytes, and fetches none",
+                    code="not_carried",
+                    hint="give it as a path or a data: URL; OpenAI's `request.api: responses` fetches",
+                )
             return {"type": "file", "file": plain({"file_data": url, "filename": name})}
         case _:
             return plain_part(part)

@@ -56,17 +56,18 @@ def decode_line(
         parsed = typed(line)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return _slowly(line, label, codes)
-    return Decoded(parsed.custom_id, _outcome(parsed, label, codes))
+    return Decoded(parsed.custom_id, outcome_of(parsed, label, codes))
 
 
 def _slowly(line: bytes, label: str | None, codes: Mapping[str, ErrorClass]) -> Decoded | None:
     parsed = lenient(read(line))
     if parsed is None:
         return None
-    return Decoded(parsed.custom_id, trusted(_outcome(parsed, label, codes), line))
+    return Decoded(parsed.custom_id, trusted(outcome_of(parsed, label, codes), line))
 
 
-def _outcome(line: Line, label: str | None, codes: Mapping[str, ErrorClass]) -> Outcome:
+def outcome_of(line: Line, label: str | None, codes: Mapping[str, ErrorClass]) -> Outcome:
+    """How a row ended that has this line."""
     status = None if line.response is None else line.response.status_code or 0
     succeeded = status is not None and 200 <= status <= 299
     if _says_something(line.error):

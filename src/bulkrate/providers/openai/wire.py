@@ -24,7 +24,7 @@ from bulkrate.providers.openai.parts import message_of, response_format, tools_o
 from bulkrate.providers.openai.results import decode_line
 from bulkrate.providers.provider import BatchProblem, BatchStatus, Decoded, QueueRefusal, ResultFile, Tag
 
-ENDPOINTS = {"chat": "/v1/chat/completions", "embed": "/v1/embeddings"}
+ENDPOINTS = {"chat": "/v1/chat/completions", "responses": "/v1/responses", "embed": "/v1/embeddings"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +91,9 @@ class OpenAIWire:
                 return {"structured_outputs": {"choice": list(labels)}}
             case _:
                 return plain({"response_format": response_format(output)})
+
+    def native(self, raw: Mapping[str, object], model: str) -> dict[str, object]:
+        return {"model": model, **raw}
 
     def dropped(self, request: Request) -> tuple[str, ...]:
         if self.dialect.choice != "none" or isinstance(request.output, FreeText):

@@ -18,7 +18,7 @@ from starlette.routing import BaseRoute, Route
 from bulkrate.testing.answers import TokenCounter
 from bulkrate.testing.dialects.openai import OpenAIApi, OpenAIShapedDialect
 from bulkrate.testing.dialects.openai_lines import OpenAICodec
-from bulkrate.testing.dialects.openai_objects import as_json, batch_object, error_response, json_object
+from bulkrate.testing.dialects.openai_objects import batch_object, error_response, json_object
 from bulkrate.testing.faults import Fate
 from bulkrate.testing.gates import Gates
 from bulkrate.testing.provider_state import ProviderState
@@ -117,9 +117,7 @@ class _Api(OpenAIApi):
         if self._state.models is not None and deployment not in self._state.models:
             message = "The API deployment for this resource does not exist."
             return error_response(404, message, code="DeploymentNotFound")
-        line = {"custom_id": "", "url": request.url.path, "body": {**body, "model": deployment}}
-        written, _ = self._state.codec.result(orjson.dumps(line), Fate.ANSWERED, self._state.writer.single())
-        return as_json(orjson.loads(written)["response"]["body"])
+        return self.answered(request.url.path, {**body, "model": deployment})
 
 
 class AzureDialect(OpenAIShapedDialect):

@@ -10,11 +10,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
+import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from bulkrate.testing.dialects.openai_lines import ANSWERED_ENDPOINTS, OpenAICodec
+from bulkrate.testing.dialects.openai_lines import ANSWERED_ENDPOINTS, OpenAICodec, refusal_of
 from bulkrate.testing.dialects.openai_objects import (
     as_json,
     batch_object,
@@ -27,6 +28,7 @@ from bulkrate.testing.dialects.openai_objects import (
     list_page,
     missing,
 )
+from bulkrate.testing.faults import Fate
 from bulkrate.testing.gates import Gates
 from bulkrate.testing.provider_state import ProviderState
 from bulkrate.testing.records import Batch, Limits, Reason, Refused
@@ -154,6 +156,8 @@ class OpenAIApi:
             batch = self._state.create_batch(
                 body["input_file_id"], endpoint=body["endpoint"], window=window, metadata=body.get("metadata")
             )
+            expiry = body.get("output_expires_after")
+            batch.output_expires_s = None if expiry is None else expiry_seconds(expiry)
             return self.created(batch)
 
         return await self._gates.perform("create", request, effect)
@@ -177,6 +181,21 @@ class OpenAIApi:
             return as_json(self.shown(self._state.cancel(request.path_params["id"])))
 
         return await self._gates.perform("cancel", request, effect)
+
+    # -- single answers --------------------------------------------------------------------------------
+
+    async def answer(self, request: Request) -> Response:
+        """One answer, at once."""
+        return self.answered(request.url.path, json_object(await request.body()))
+
+    def answered(self, url: str, body: Mapping[str, Any]) -> Response:
+        """The answer to a body that is sent to ``url`` by itself."""
+        refused = refusal_of(body, url)
+        if refused is not None:
+            return error_response(400, refused[0], param=refused[1])
+        line = orjson.dumps({"custom_id": "", "url": url, "body": body})
+        written, _ = self._state.codec.result(line, Fate.ANSWERED, self._state.writer.single())
+        return as_json(orjson.loads(written)["response"]["body"])
 
     # -- shapes ----------------------------------------------------------------------------------------
 
@@ -271,7 +290,13 @@ class OpenAIShapedDialect:
 
 
 class OpenAIDialect(OpenAIShapedDialect):
-    """OpenAI's own, which sends webhooks."""
+    """OpenAI's own, which sends webhooks and answers single requests."""
+
+    def routes(self, state: ProviderState, gates: Gates, api_key: str) -> Sequence[BaseRoute]:
+        """Files, batches and models, and every endpoint of which a batch may be."""
+        api = self.api(state, gates, api_key)
+        answers = [Route(path, api.guarded(api.answer), methods=["POST"]) for path in ANSWERED_ENDPOINTS]
+        return [*super().routes(state, gates, api_key), *answers]
 
     def event(self, batch: Batch) -> dict[str, Any]:
         """``batch.completed`` and its like."""

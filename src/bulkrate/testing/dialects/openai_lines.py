@@ -14,13 +14,15 @@ import orjson
 
 from bulkrate.testing import answers
 from bulkrate.testing.answers import TokenCounter
+from bulkrate.testing.dialects.openai_responses import response_to
 from bulkrate.testing.faults import Fate
 from bulkrate.testing.records import JobError, JsonLines, Limits, RowContext, Scan, Usage
 from bulkrate.testing.replies import reply_to
 
 CHAT: Final = "/v1/chat/completions"
 EMBEDDINGS: Final = "/v1/embeddings"
-ANSWERED_ENDPOINTS: Final = (CHAT, EMBEDDINGS)
+RESPONSES: Final = "/v1/responses"
+ANSWERED_ENDPOINTS: Final = (CHAT, RESPONSES, EMBEDDINGS)
 """The endpoints this stand-in can answer rows of."""
 
 _MAX_JOB_ERRORS: Final = 100
@@ -73,7 +75,7 @@ class OpenAICodec(JsonLines):
                 continue
             seen.add(custom_id)
             self._check_model(scan, body["model"], number, models)
-            refused = _refusal(body, endpoint) is not None
+            refused = refusal_of(body, endpoint) is not None
             scan.add(custom_id, body, count_tokens, refused=refused)
             inputs += _input_count(body) if _embeds(endpoint) else 0
         if number == 0:
@@ -97,9 +99,9 @@ class OpenAICodec(JsonLines):
         elif fate in (Fate.REFUSED, Fate.REFUSED_IN_OUTPUT):
             # The refusal sits inside the response and the top-level error is null: a trap of the real one.
             status = context.refusal_status
-            response = _response(status, context, {"error": _row_error(status, _refusal(body, url))})
+            response = _response(status, context, {"error": _row_error(status, refusal_of(body, url))})
         else:
-            make = _embeddings if _embeds(url) else _chat
+            make = _embeddings if _embeds(url) else response_to if url == RESPONSES else _chat
             answer, usage = make(body, fate, context)
             if not context.show_usage:
                 del answer["usage"]
@@ -158,9 +160,9 @@ def _absent(name: str, number: int) -> JobError:
     return JobError("missing_required_parameter", f"Missing required parameter: '{name}'.", number, name)
 
 
-def _refusal(body: Mapping[str, Any], endpoint: str) -> tuple[str, str] | None:
+def refusal_of(body: Mapping[str, Any], endpoint: str) -> tuple[str, str] | None:
     """Why the model endpoint would turn this row away, with the parameter; ``None`` if it would not."""
-    name = "input" if _embeds(endpoint) else "messages"
+    name = "messages" if endpoint.endswith("/chat/completions") else "input"
     if name not in body:
         return f"Missing required parameter: '{name}'.", name
     given = body[name]

@@ -1,0 +1,54 @@
+"""A response of OpenAI's Responses API, as the body of a result line (SDK 3.54, `types/responses`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from bulkrate.testing.faults import Fate
+from bulkrate.testing.records import RowContext, Usage
+from bulkrate.testing.replies import reply_to
+
+_INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
+
+
+def response_to(body: Mapping[str, Any], fate: Fate, context: RowContext) -> tuple[dict[str, Any], Usage]:
+    """The response to a request, and what it used; thoughts, of which nothing can be read, come first."""
+    # Whoever answers reads `messages`, in any dialect.
+    given = body["input"]
+    turns = [{"role": "user", "content": given}] if isinstance(given, str) else given
+    asked = {name: value for name, value in body.items() if name != "input"}
+    reply = reply_to({**asked, "messages": turns}, fate, context)
+    reason = _INCOMPLETE.get(reply.finish)
+    name = context.request_id[4:]
+    status = "completed" if reason is None else "incomplete"
+    said = {"type": "output_text", "text": reply.text, "annotations": [], "logprobs": []}
+    message = {
+        "id": f"msg_{name}",
+        "type": "message",
+        "role": "assistant",
+        "status": status,
+        "content": [said],
+    }
+    usage = reply.usage
+    return {
+        "id": f"resp_{name}",
+        "object": "response",
+        "created_at": context.at,
+        "status": status,
+        "error": None,
+        "incomplete_details": None if reason is None else {"reason": reason},
+        "model": body["model"],
+        "output": [{"id": f"rs_{name}", "type": "reasoning", "summary": []}, message],
+        "parallel_tool_calls": True,
+        "tool_choice": "auto",
+        "tools": body.get("tools", []),
+        "store": body.get("store", True),
+        "usage": {
+            "input_tokens": usage.input_tokens,
+            "input_tokens_details": {"cached_tokens": usage.cached_tokens, "cache_write_tokens": 0},
+            "output_tokens": usage.output_tokens,
+            "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": usage.input_tokens + usage.output_tokens,
+        },
+    }, usage
