@@ -100,6 +100,10 @@ INTERRUPTED: dict[ShardState, ShardEvent] = {
 REMOTE = frozenset({S.CREATING, S.IN_DOUBT, S.FENCED, S.SUBMITTED})
 
 
+# What such a shard sent may be billed, and its cost is not known yet.
+MAY_COST = REMOTE | {S.SENDING, S.ENDED, S.LANDED}
+
+
 class Effect(StrEnum):
     """What the shell does next for a shard."""
 
