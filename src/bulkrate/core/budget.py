@@ -75,7 +75,7 @@ def held(entries: Iterable[Entry]) -> Held:
 
 
 def fits(limit: Limit, so_far: Held, wanted: Decimal | None) -> bool:
-    """Whether `wanted` more at worst (None: nobody knows) stays within the limit. What is free always does."""
+    """Whether `wanted` more at worst (None: nobody knows) is within the limit. What is free always is."""
     if wanted is None or so_far.unbounded:
         return wanted == 0
     return not wanted or so_far.amount + wanted <= limit.amount

@@ -5,7 +5,7 @@ This module is light; SQLAlchemy is imported when a ledger is opened.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from decimal import Decimal
@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from bulkrate.core.budget import Held, Scope, month_of
+from bulkrate.core.budget import Held, Scope
 from bulkrate.core.vector import Balance, Vector
 from bulkrate.errors import LedgerError
 from bulkrate.ledger.records import (
@@ -178,11 +178,10 @@ class Ledger:
         with self._read() as connection:
             return self._reserving.found(connection, run=run, month=month)
 
-    def held(self, run: RunRecord, at: datetime) -> dict[Scope, Held]:
-        """What counts at that moment against each limit on the run."""
-        month = month_of(at)
-        found = self.reservations(run=run.id, month=month)
-        return self._reserving.by_scope(found, run.id, run.job_name, month)
+    def held(self, run: str, at: datetime, *, but: Collection[int] = ()) -> dict[Scope, Held]:
+        """What counts at that moment against each limit on the run, but for these shards of it."""
+        with self._read() as connection:
+            return self._reserving.held_for(connection, run, at, but)
 
     # Writing.
 

@@ -5,7 +5,7 @@ Rows outlive their run: what `clean` forgets was spent all the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from datetime import datetime
 from decimal import Decimal
 
@@ -32,12 +32,17 @@ def found(connection: Connection, *, run: str | None, month: str | None) -> list
     return [ReservationRecord(**row._mapping) for row in connection.execute(query)]
 
 
-def by_scope(found: Iterable[ReservationRecord], run: str, job_name: str, month: str) -> dict[Scope, Held]:
-    """What of it counts against each limit on a run, in a month."""
-    found = list(found)
-    now = [each for each in found if each.month == month]
+def held_for(connection: Connection, run: str, at: datetime, but: Collection[int]) -> dict[Scope, Held]:
+    """What counts against each limit on a run at that moment, but for these shards of it."""
+    job_name, month = (
+        connection.execute(select(runs.c.job_name).where(runs.c.id == run)).scalar(),
+        month_of(at),
+    )
+    counted = found(connection, run=run, month=month)
+    counted = [each for each in counted if each.run != run or each.shard not in but]
+    now = [each for each in counted if each.month == month]
     return {
-        Scope.RUN: held(each for each in found if each.run == run),
+        Scope.RUN: held(each for each in counted if each.run == run),
         Scope.JOB: held(each for each in now if each.job_name == job_name),
         Scope.LEDGER: held(now),
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, fields
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -12,7 +12,7 @@ import orjson
 from sqlalchemy import ColumnElement, Connection, Table, delete, exists, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from bulkrate.core.budget import Held, Scope, month_of
+from bulkrate.core.budget import Held, Scope
 from bulkrate.core.run_states import RUN_TABLE, RunEvent, RunState
 from bulkrate.core.shard_states import MAY_COST, SHARD_TABLE, ShardEvent, ShardState
 from bulkrate.core.usage import Usage
@@ -246,14 +246,11 @@ class Transaction:
 
     # Money.
 
-    def held(self, run: str, at: datetime, *, but: int) -> dict[Scope, Held]:
-        """What counts against each limit on the run, all but this shard of it; nobody else reserves until the
-        transaction ends."""
+    def held(self, run: str, at: datetime, *, but: Collection[int] = ()) -> dict[Scope, Held]:
+        """What counts against each limit on the run, but for these shards of it; nobody else reserves until
+        the transaction ends."""
         reserving.lock(self._connection)
-        job_name, month = self.run(run).job_name, month_of(at)
-        found = reserving.found(self._connection, run=run, month=month)
-        others = [each for each in found if (each.run, each.shard) != (run, but)]
-        return reserving.by_scope(others, run, job_name, month)
+        return reserving.held_for(self._connection, run, at, but)
 
     def reserve(self, run: str, shard: int, amount: Decimal | None, at: datetime) -> None:
         """The shard may cost `amount` from here on, until it is settled or in a state that costs nothing."""

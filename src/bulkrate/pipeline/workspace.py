@@ -15,6 +15,7 @@ from typing import Any
 
 import orjson
 
+from bulkrate.core.budget import Scope
 from bulkrate.core.lanes import Lane
 from bulkrate.core.pacing import Pacing
 from bulkrate.core.retry import RetryPolicy
@@ -26,6 +27,8 @@ from bulkrate.ledger.home import Home
 from bulkrate.ledger.ledger import Ledger
 from bulkrate.ledger.records import RunRecord
 from bulkrate.pipeline.assemble import PARTITION_ROWS
+from bulkrate.pipeline.budget import budget_of, limit_run
+from bulkrate.pipeline.budget_check import check_quote
 from bulkrate.pipeline.clock import Clock, SystemClock
 from bulkrate.pipeline.context import RunContext
 from bulkrate.pipeline.deliver import deliver_run, deliverer_for
@@ -40,7 +43,7 @@ from bulkrate.pipeline.run_folder import Partitions, RunFolder
 from bulkrate.pipeline.setup import Setup
 from bulkrate.pipeline.strays import end_strays
 from bulkrate.pipeline.tick import OnError, tick, work
-from bulkrate.pricing import PriceList, Quote, check_max_cost
+from bulkrate.pricing import PriceList, Quote
 
 # Names a ledger elsewhere: a URL, or another file.
 LEDGER = "BULKRATE_LEDGER"
@@ -113,11 +116,15 @@ class Workspace:
         return None if run.quote_json is None else Quote.from_json(orjson.loads(run.quote_json))
 
     def approve(self, run: RunRecord, *, decide: Decide, max_cost: Decimal | None = None) -> RunRecord:
-        """Hold the quote against `max_cost` and ask `decide`; a run that costs nothing needs no yes.
+        """Hold the quote against the budgets and ask `decide`; a run that costs nothing needs no yes.
 
-        Raises `Refused` when the answer is no, `RowsRejected` when the job wants none rejected.
+        `max_cost` is the run's limit; of a run that was approved before, the new one. Raises `Refused` when
+        the answer is no, `RowsRejected` when the job wants none rejected.
         """
         if run.state is not RunState.READY:
+            if max_cost is not None and run.state is not RunState.FINISHED:
+                with self.ledger.transaction("limited") as tx:
+                    limit_run(tx, run.id, max_cost, self.clock.now())
             return run
         job = self.setup(run).job
         rejected = self.ledger.balance(run.id).rejected
@@ -128,7 +135,7 @@ class Workspace:
             )
         quote = self.quote(run)
         assert quote is not None
-        check_max_cost(quote, max_cost)
+        check_quote(self, run, quote, max_cost)
         costs = not quote.free and quote.rows > 0
         if costs and not decide(quote):
             raise Refused(
@@ -146,7 +153,7 @@ class Workspace:
                 )
             tx.move_run(run.id, RunEvent.APPROVED, now, approved_at=now)
             if max_cost is not None:
-                tx.add_event(run.id, "max_cost", now, detail={"max_cost": str(max_cost)})
+                limit_run(tx, run.id, max_cost, now)
         return self.run(run.id)
 
     def setup(self, run: RunRecord) -> Setup:
@@ -291,20 +298,15 @@ class Workspace:
             lease_s=lease_s,
             skew_s=skew_s,
             leased_at=now,
+            budget=budget_of(self.ledger, run, setup.job, setup.max_output_tokens),
             lane=Lane(lane.use),
             rescue=None if lane.rescue == "none" else Lane(lane.rescue),
             deadline_at=deadline_at,
-            max_cost=self._max_cost(run.id),
             prices=self.prices,
             canary=setup.job.canary,
             on_in_doubt=lane.on_in_doubt,
             on_change=on_change,
         )
-
-    def _max_cost(self, run_id: str) -> Decimal | None:
-        """The limit the run was approved under, the latest if several."""
-        limits = [event.detail_json for event in self.ledger.events(run_id) if event.kind == "max_cost"]
-        return Decimal(orjson.loads(limits[-1])["max_cost"]) if limits and limits[-1] else None
 
     async def _tidy(self, context: RunContext, setup: Setup) -> None:
         """Delete the remote files that the job does not keep; one that stays costs nothing."""
@@ -329,8 +331,9 @@ class Workspace:
                 tx.move_run(run_id, RunEvent.CANCEL, self.clock.now())
         return self.run(run_id)
 
-    def retry(self, run_id: str) -> int:
-        """Make the failed rows of a finished run pending again; returns how many."""
+    def retry(self, run_id: str, *, max_cost: Decimal | None = None) -> int:
+        """Make the failed rows of a finished run pending again; returns how many. `max_cost` is what sending
+        them may cost, on top of what the run did."""
         with self.home.run_lock(run_id):
             folder = RunFolder(self.home.run_dir(run_id))
             reopened = 0
@@ -346,6 +349,9 @@ class Workspace:
                     reopened += len(failed)
                     if failed:
                         tx.save_vector(run_id, part.number, vector)
+                if reopened and max_cost is not None:
+                    now = self.clock.now()
+                    limit_run(tx, run_id, tx.held(run_id, now)[Scope.RUN].amount + max_cost, now)
                 if reopened:
                     tx.move_run(run_id, RunEvent.REOPENED, self.clock.now(), finished_at=None)
             return reopened
