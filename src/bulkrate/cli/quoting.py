@@ -64,6 +64,17 @@ def _saving(quote: Quote) -> str:
     return f" (batch is {round(100 * quote.saving_max / quote.live_max)} % less)"
 
 
+def quote_error(quoted: Decimal, cost: Decimal, currency: str) -> str:
+    """How far the quote was from the bill."""
+    from bulkrate.pricing.money import format_money
+
+    off = quoted - cost
+    if not off:
+        return "none: the bill is what was quoted"
+    share = f" by {100 * abs(off) / quoted:.0f} %" if quoted else ""
+    return f"{format_money(abs(off), currency)}: the quote was too {'high' if off > 0 else 'low'}{share}"
+
+
 def left_of(limit: Limit, held: Held) -> str:
     """What is left of a budget."""
     from bulkrate.pricing.budgets import NAMES
