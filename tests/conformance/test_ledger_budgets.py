@@ -116,6 +116,8 @@ def test_a_deleted_run_leaves_what_it_cost_and_may_come_again(ledger: Ledger) ->
     reserve(ledger, "a", 0, "2")
     assert held(ledger, "a") == {"run": Decimal(2), "job": Decimal(3), "ledger": Decimal(3)}
     assert ledger.held("a", NOW, but=[0])[Scope.JOB] == Held(spent=Decimal(1))
+    assert [each.run for each in ledger.reservations(month="2026-03")] == [None, "a"]
+    assert ledger.reservations(month="2026-04") == []
 
 
 def test_the_limit_of_a_ledger(ledger: Ledger) -> None:

@@ -28,8 +28,8 @@ from bulkrate.testing import FakeClock, MisbehavingProvider
 
 ROWS = 80
 DAY = datetime(2026, 11, 24, 9, tzinfo=UTC)
-# In order: a batch that expires half-way, one with lost lines that were run, one with answers cut off, and when
-# their rows are sent again, one that is stuck until the rescue cancels it.
+# In order: a batch that expires half-way, one with lost lines that were run, one with answers cut off, and
+# when their rows are sent again, one that is stuck until the rescue cancels it.
 FAULTS = "expire_after=11 missing=4,skip=1 truncate=3,skip=2 stuck=1,skip=4,done=2"
 
 

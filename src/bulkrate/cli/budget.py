@@ -48,10 +48,11 @@ def budget(
     terminal.rows(f"budget for {shown['month']}", pairs(shown))
     if shown["jobs"]:
         terminal.data([b"\n"])
-        header = ("JOB", "SPENT", "RESERVED")
-        terminal.table(
-            header, [(job["job"], money(job["spent"]), money(job["reserved"])) for job in shown["jobs"]]
-        )
+        rows = [
+            (job["job"], money(job["spent"]), money(job["reserved"]), " ".join(job["under_way"]))
+            for job in shown["jobs"]
+        ]
+        terminal.table(("JOB", "SPENT", "RESERVED", "RUNS UNDER WAY"), rows)
     return 0
 
 
@@ -70,8 +71,16 @@ def document(workspace: Workspace, month: str) -> dict[str, Any]:
         "budget": None if limit is None else f"{limit:f}",
         "left": None if limit is None else f"{limit - whole.amount:f}",
         **_amounts(whole),
-        "jobs": [{"job": job, **_amounts(held(entries))} for job, entries in sorted(jobs.items())],
+        "jobs": [
+            {"job": job, **_amounts(held(entries)), "under_way": _under_way(entries)}
+            for job, entries in sorted(jobs.items())
+        ],
     }
+
+
+def _under_way(entries: list[ReservationRecord]) -> list[str]:
+    """The runs that something is reserved for."""
+    return sorted({each.run for each in entries if each.run is not None and each.settled_at is None})
 
 
 def _amounts(held: Held) -> dict[str, Any]:

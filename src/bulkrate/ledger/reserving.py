@@ -27,8 +27,9 @@ def lock(connection: Connection) -> None:
 
 def found(connection: Connection, *, run: str | None, month: str | None) -> list[ReservationRecord]:
     """What counts for the run, or for the month."""
-    query = select(reservations).order_by(reservations.c.id)
-    query = query.where(or_(reservations.c.run == run, reservations.c.month == month))
+    wanted = {reservations.c.run: run, reservations.c.month: month}
+    either = or_(*(column == value for column, value in wanted.items() if value is not None))
+    query = select(reservations).where(either).order_by(reservations.c.id)
     return [ReservationRecord(**row._mapping) for row in connection.execute(query)]
 
 

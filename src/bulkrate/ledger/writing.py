@@ -254,6 +254,7 @@ class Transaction:
 
     def reserve(self, run: str, shard: int, amount: Decimal | None, at: datetime) -> None:
         """The shard may cost `amount` from here on, until it is settled or in a state that costs nothing."""
+        reserving.lock(self._connection)
         reserving.reserve(self._connection, run, shard, amount, at)
 
     def settle(self, run: str, shard: int, cost: Decimal | None, at: datetime) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from bulkrate.core.budget import Held, Limit, Scope
+from bulkrate.core.lanes import Lane
 from bulkrate.core.outcome import ErrorClass
 from bulkrate.core.shard_states import MAY_COST, ShardState
 from bulkrate.errors import Refused
@@ -120,12 +121,15 @@ def reserve(tx: Transaction, context: RunContext, shard: ShardRecord, *, lost: i
 
 
 def refusal(
-    context: RunContext, shards: Iterable[ShardRecord], only: frozenset[int] | None
+    context: RunContext, shards: Iterable[ShardRecord], only: frozenset[int] | None = None
 ) -> Refused | None:
-    """Why the next shard that is not yet sent may not go; None if it may, or if there is none."""
+    """Why the next shard that is not yet sent may not go; None if it may, or if there is none.
+
+    One whose batch may be with the provider already is not asked about: adopting it costs nothing more.
+    """
     limits = with_ledgers(context.budget.limits, context.ledger.budget())
-    waiting = [s for s in shards if s.state in (ShardState.PACKED, ShardState.UPLOADED)]
-    waiting = [shard for shard in waiting if only is None or shard.number in only]
+    waiting = [each for each in shards if only is None or each.number in only]
+    waiting = [each for each in waiting if _unsent(context, each)]
     if not limits or not waiting:
         return None
     shard = min(waiting, key=lambda each: each.number)
@@ -135,6 +139,14 @@ def refusal(
     except Refused as refused:
         return refused
     return None
+
+
+def _unsent(context: RunContext, shard: ShardRecord) -> bool:
+    """Whether the shard waits to be sent, and the provider is known not to have it."""
+    if shard.state is ShardState.UPLOADED or context.lane_of(shard) is not Lane.BATCH:
+        return shard.state in (ShardState.PACKED, ShardState.UPLOADED)
+    looked = context.orphans is not None and (shard.number, shard.digest) not in context.orphans
+    return shard.state is ShardState.PACKED and looked
 
 
 def wanted(context: RunContext, amount: Decimal | None) -> Wanted:

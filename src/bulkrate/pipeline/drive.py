@@ -156,7 +156,7 @@ async def _perform(context: RunContext, step: Step, shard: ShardRecord, situatio
         case Effect.SEND:
             await send(context, shard, cancelling=situation.cancelling)
         case Effect.UPLOAD:
-            if not await adopt(context, shard):
+            if not await adopt(context, shard) and refusal(context, [shard]) is None:
                 await upload(context, shard)
         case Effect.CREATE:
             await create(context, shard)
