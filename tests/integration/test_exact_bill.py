@@ -86,7 +86,7 @@ def job(folder: Path) -> Any:
             "name": "tickets",
             "source": {"path": "rows.jsonl", "key": "id"},
             "request": request,
-            "lane": {"deadline": "2h", "rescue": "live", "poll": 60},
+            "lane": {"deadline": "20m", "rescue": "live", "poll": 30},
             "sink": {"path": "answers.jsonl"},
         },
         folder,

@@ -151,7 +151,7 @@ class Situation:
     queued_tokens: int | None = None
     batches_in_flight: int | None = None
     cancelling: bool = False
-    # While a canary is out, only its shards may go.
+    # While a canary is out, or a budget is used up, only these may go.
     only: frozenset[int] | None = None
 
 

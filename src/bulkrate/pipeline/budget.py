@@ -120,25 +120,24 @@ def reserve(tx: Transaction, context: RunContext, shard: ShardRecord, *, lost: i
     tx.reserve(shard.run, shard.number, amount, at)
 
 
-def refusal(
-    context: RunContext, shards: Iterable[ShardRecord], only: frozenset[int] | None = None
-) -> Refused | None:
-    """Why the next shard that is not yet sent may not go; None if it may, or if there is none.
+def blocked(context: RunContext, shards: Iterable[ShardRecord]) -> dict[int, Refused]:
+    """The shards that wait to be sent and may not be now, each with the reason, in order.
 
-    One whose batch may be with the provider already is not asked about: adopting it costs nothing more.
+    One whose batch may be with the provider already is not among them: adopting it costs nothing more.
     """
     limits = with_ledgers(context.budget.limits, context.ledger.budget())
-    waiting = [each for each in shards if only is None or each.number in only]
-    waiting = [each for each in waiting if _unsent(context, each)]
-    if not limits or not waiting:
-        return None
-    shard = min(waiting, key=lambda each: each.number)
-    so_far = context.ledger.held(shard.run, context.clock.now(), but=[shard.number])
-    try:
-        _hold_all(limits, so_far, wanted(context, worst_case(context, shard)))
-    except Refused as refused:
-        return refused
-    return None
+    waiting = [shard for shard in shards if limits and _unsent(context, shard)]
+    if not waiting:
+        return {}
+    # None of them holds anything yet: one look serves all.
+    so_far = context.ledger.held(context.run, context.clock.now())
+    found = {}
+    for shard in sorted(waiting, key=lambda each: each.number):
+        try:
+            _hold_all(limits, so_far, wanted(context, worst_case(context, shard)))
+        except Refused as refused:
+            found[shard.number] = refused
+    return found
 
 
 def _unsent(context: RunContext, shard: ShardRecord) -> bool:

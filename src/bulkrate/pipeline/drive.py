@@ -26,7 +26,7 @@ from bulkrate.core.vector import RowState
 from bulkrate.errors import LedgerError
 from bulkrate.ledger.records import RunRecord, ShardRecord
 from bulkrate.pipeline.adopt import adopt
-from bulkrate.pipeline.budget import refusal
+from bulkrate.pipeline.budget import blocked
 from bulkrate.pipeline.canary import canary_out
 from bulkrate.pipeline.collect import collect, land, settle
 from bulkrate.pipeline.context import RunContext
@@ -83,8 +83,8 @@ def recover(context: RunContext) -> None:
 async def turn(context: RunContext, run: RunRecord, *, waits: bool = True) -> datetime | None:
     """Do every step that is due; None if anything was done, else when the next one is.
 
-    When a budget leaves no room for the next shard, what is under way is finished first: it mostly costs less
-    than was reserved for it. Then, or at once if nobody waits, `Refused` is raised.
+    When budgets leave no room for a shard, what is under way is finished first: it mostly costs less than was
+    reserved for it. Then, or at once if nobody waits, `Refused` is raised.
     """
     shards = {shard.number: shard for shard in context.ledger.shards(context.run)}
     if all(shard.state in SHARD_TABLE.final for shard in shards.values()):
@@ -97,20 +97,23 @@ async def turn(context: RunContext, run: RunRecord, *, waits: bool = True) -> da
                 return None
     _heed_hints(context, shards)
     now = context.clock.now()
-    only = None if run.state is RunState.CANCELLING else canary_out(context, shards)
-    refused = None if run.state is RunState.CANCELLING else refusal(context, shards.values(), only)
+    cancelling = run.state is RunState.CANCELLING
+    only = None if cancelling else canary_out(context, shards)
+    refused = {} if cancelling else blocked(context, shards.values())
+    if refused:
+        only = frozenset(shards if only is None else only) - refused.keys()
     situation = Situation(
         now=now,
         quiet_s=context.limits.quiet_s + context.skew_s,
         listing_lag_s=context.limits.listing_lag_s,
         queued_tokens=run.queued_tokens or context.limits.queued_tokens,
         batches_in_flight=context.limits.batches_in_flight,
-        cancelling=run.state is RunState.CANCELLING,
-        only=only if refused is None else frozenset(),
+        cancelling=cancelling,
+        only=only,
     )
     steps = next_steps([_view(context, shard) for shard in shards.values()], situation)
-    if refused is not None and all(step.effect is Effect.POLL for step in steps) and not (steps and waits):
-        raise refused
+    if refused and (not steps or (not waits and all(step.effect is Effect.POLL for step in steps))):
+        raise next(iter(refused.values()))
     due = [step for step in steps if step.at <= now]
     if not due:
         if not steps:
@@ -156,7 +159,7 @@ async def _perform(context: RunContext, step: Step, shard: ShardRecord, situatio
         case Effect.SEND:
             await send(context, shard, cancelling=situation.cancelling)
         case Effect.UPLOAD:
-            if not await adopt(context, shard) and refusal(context, [shard]) is None:
+            if not await adopt(context, shard) and not blocked(context, [shard]):
                 await upload(context, shard)
         case Effect.CREATE:
             await create(context, shard)
