@@ -134,7 +134,7 @@ def test_what_is_under_way_is_finished_and_the_rest_waits(desk: MakeDesk) -> Non
     # Room for the worst case of one of four shards, and for more once that has cost less.
     with at.space.ledger.transaction("budget") as tx:
         tx.set_budget(at.ceiling(run) * Decimal("0.45"), at.clock.now())
-    with pytest.raises(Refused, match="ledger's budget for the month"):
+    with pytest.raises(Refused, match="ledger's monthly budget"):
         at.advance(run, until_submitted=True)  # who does not wait is told at once
     assert at.states(run).count(ShardState.SUBMITTED) == 1
     with pytest.raises(Refused):
@@ -193,7 +193,7 @@ def test_a_job_has_a_month(desk: MakeDesk) -> None:
     assert at.advance(at.approve(at.job(**limited))).state is RunState.FINISHED
     at.job("other")
     more = at.job(rows=2 * ROWS, **limited)
-    with pytest.raises(Refused, match=r"job's budget for the month of .* spent$") as refused:
+    with pytest.raises(Refused, match=r"job's monthly budget of .* spent$") as refused:
         at.approve(more)
     assert (refused.value.code, refused.value.hint or "")[0] == "over_budget"
     assert at.advance(at.approve(at.job("other"))).state is RunState.FINISHED, "another job is not concerned"

@@ -142,7 +142,7 @@ def test_two_processes_and_one_budget(desk: Desk) -> None:
         if each.returncode == 4:
             error = json.loads(each.stdout)["error"]
             assert error["code"] == "over_budget"
-            assert "is over what is left of the ledger's budget for the month" in error["message"]
+            assert "is over what is left of the ledger's monthly budget" in error["message"]
     spent = desk.metered()
     assert limit - 2 * ceiling / SHARDS < spent <= limit, "as much as fits, and no more"
     assert desk.held(runs[0]) == Held(spent=spent)

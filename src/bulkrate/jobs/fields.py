@@ -116,7 +116,7 @@ def _check_money(value: Any) -> Any:
     try:
         return parse_money(value if isinstance(value, str) else f"{Decimal(str(value)):f}")
     except BulkrateError as error:
-        raise wrong(f"is {error.message}; {error.hint}") from None
+        raise wrong(f"{error.message}; {error.hint}") from None
 
 
 # An amount in USD: a number, or text such as "20 USD".

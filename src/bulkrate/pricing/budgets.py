@@ -13,8 +13,8 @@ from bulkrate.pricing.money import CURRENCY, format_money
 
 NAMES = {
     Scope.RUN: "limit",
-    Scope.JOB: "job's budget for the month",
-    Scope.LEDGER: "ledger's budget for the month",
+    Scope.JOB: "job's monthly budget",
+    Scope.LEDGER: "ledger's monthly budget",
 }
 _RAISE = {
     Scope.RUN: "raise --max-cost",
