@@ -186,6 +186,14 @@ def test_a_call_that_was_cut_short_counts_besides(desk: MakeDesk) -> None:
     assert billed < at.spent(run) <= at.ceiling(run) / 5 + billed
 
 
+def test_answers_of_a_model_without_a_price_count_as_reserved(desk: MakeDesk) -> None:
+    at = desk()
+    at.live.model = "somebody-elses"
+    run = at.advance(at.approve(at.job(rows=5, lane="live")))
+    assert bill_of(at.space.ledger, run, at.space.prices).cost is None
+    assert at.spent(run) == at.ceiling(run)
+
+
 def test_a_job_has_a_month(desk: MakeDesk) -> None:
     at = desk()
     ceiling = at.ceiling(at.space.prepare(at.job()))

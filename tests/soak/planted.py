@@ -45,6 +45,18 @@ BUGS: dict[str, Bug] = {
         "_after_create(context, shard, intent, ShardEvent.CREATE_UNKNOWN, error.code)",
         "_after_create(context, shard, intent, ShardEvent.CREATE_DEFERRED, error.code)",
     ),
+    "sent_without_reserving": Bug(
+        "a create is intended, and nothing is reserved for it",
+        SUBMIT,
+        "        reserve(tx, context, shard)\n",
+        "",
+    ),
+    "money_back_in_doubt": Bug(
+        "what is reserved for a create without an answer is given back",
+        STATES,
+        "MAY_COST = REMOTE | {",
+        "MAY_COST = {S.SUBMITTED} | {",
+    ),
     "file_after_transaction": Bug(
         "the outcomes file is written after the transaction that says it is there",
         COLLECT,

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import orjson
 from soak_books import Books, Fate, Taken
 from soak_plan import ATTEMPTS, Plan, Row, answer_to
+from soak_time import EPOCH
 
 from bulkrate.core.usage import Usage
 from bulkrate.core.vector import RowState
 from bulkrate.ledger.blob import from_blob
+from bulkrate.pricing import price, rate
+
+# The states of a shard in which what was sent may be billed, by the audit's own list.
+MAY_COST = {"creating", "in_doubt", "fenced", "submitted", "sending", "ended", "landed"}
+
+RATE = rate("openai", "gpt-4o-mini", "batch", EPOCH)
 
 GIVEN_UP_AT_ONCE = {Fate.REFUSED}
 
@@ -78,6 +86,19 @@ class Audit:
                     ):
                         return f"row {index} was answered by shard {before[1][index]} and is taken back"
             self._answered[run, number] = (bytes(vector.states), list(vector.shards))
+        return self._of_reservations()
+
+    def _of_reservations(self) -> str | None:
+        """Money is reserved for exactly the shards that may cost something, settled for those that did."""
+        cursor = self._connection().execute(
+            "SELECT s.run, s.number, s.state, r.id, r.settled_at FROM shards s"
+            " LEFT JOIN reservations r ON r.run = s.run AND r.shard = s.number"
+        )
+        for run, number, state, reserved, settled_at in cursor:
+            held = None if reserved is None else "settled" if settled_at else "open"
+            wanted = "open" if state in MAY_COST else "settled" if state == "collected" else None
+            if held != wanted:
+                return f"shard {number} of {run} is {state}, its reservation is {held}"
         return None
 
     def _connection(self) -> sqlite3.Connection:
@@ -177,6 +198,15 @@ class Audit:
         }
         if booked != billed_by_run:
             return f"usage {booked}, the provider billed {billed_by_run}"
+        settled: dict[str, Decimal] = {}
+        for run, cost in ledger.execute("SELECT run, cost FROM reservations"):
+            settled[run] = settled.get(run, Decimal(0)) + Decimal(cost)
+        untold = {run for (run,) in ledger.execute("SELECT run FROM batches WHERE input_tokens IS NULL")}
+        for run, used in spent.items():
+            # Lost rows of a batch without a total count at their worst.
+            counted, cost = settled[run], price(RATE, used)
+            if counted < cost or (counted > cost and run not in untold):
+                return f"run {run} counts {counted} against budgets, and cost {cost}"
         return None
 
 

@@ -179,16 +179,21 @@ def room(context: RunContext) -> Decimal | None:
 def settle(
     tx: Transaction, context: RunContext, shard: ShardRecord, usage: Iterable[UsageRecord], *, lost: int
 ) -> None:
-    """The shard has ended: from here on what its reported usage costs counts, and at worst the lost calls."""
+    """The shard has ended: from here on what its reported usage costs counts, and at worst the lost calls.
+
+    Answers of a model without a known price (a provider may name another than was asked) count as reserved.
+    """
     records = [
         (f"{context.provider}/{each.model or context.model}", each.usage, each.requests, each.lane)
         for each in usage
         if each.usage
     ]
     cost = bill(records, context.budget.priced_at, context.prices).cost
-    extra = (_one_call(context, shard) or Decimal(0)) if lost else Decimal(0)
-    at = context.clock.now()
-    tx.settle(shard.run, shard.number, None if cost is None else cost + lost * extra, at)
+    if cost is None:
+        cost = worst_case(context, shard, lost=lost)
+    elif lost:
+        cost += lost * (_one_call(context, shard) or Decimal(0))
+    tx.settle(shard.run, shard.number, cost, context.clock.now())
 
 
 def lost_calls(
