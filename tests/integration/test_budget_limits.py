@@ -117,6 +117,28 @@ def test_resends_stop_at_the_limit_and_go_on_when_it_is_raised(desk: MakeDesk) -
     assert at.spent(run) == bill_of(at.space.ledger, run, at.space.prices).cost
 
 
+def test_a_run_goes_on_when_the_job_file_allows_more(desk: MakeDesk) -> None:
+    at = desk("truncate=4")
+    ceiling = at.ceiling(at.space.prepare(at.job()))
+    run = at.approve(at.job(budget={"month": f"{ceiling:f}"}))
+    with pytest.raises(Refused, match="job's monthly budget"):
+        at.advance(run)
+    assert at.approve(at.job(budget={"month": 1})).id == run.id
+    assert at.advance(run).state is RunState.FINISHED
+    assert at.answered(run) == ROWS
+
+
+def test_a_rescue_has_to_fit_every_budget(desk: MakeDesk) -> None:
+    at = desk("stuck=1,done=5", requests="40", cancel_latency_s="600", answers_per_s="1")
+    run = at.approve(at.job(lane={"deadline": "30m", "rescue": "flex", "poll": 60}))
+    with at.space.ledger.transaction("budget") as tx:
+        tx.set_budget(at.ceiling(run), at.clock.now())
+    run = at.advance(run, timeout_s=1500)
+    kinds = {event.kind for event in at.space.ledger.events(run.id)}
+    assert ("rescue" in kinds, run.state) == (False, RunState.ACTIVE)
+    assert "rescue_refused" in kinds
+
+
 def test_a_run_that_is_stopped_can_be_cancelled_with_what_it_has(desk: MakeDesk) -> None:
     at = desk("truncate=4")
     job = at.job()

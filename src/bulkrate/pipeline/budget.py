@@ -167,10 +167,14 @@ def _hold_all(limits: Iterable[Limit], so_far: Mapping[Scope, Held], wants: Want
 
 
 def room(context: RunContext) -> Decimal | None:
-    """How much the run may still cost if what it has under way is given up; None: nothing limits it."""
+    """How much the run may still cost if its batches under way are given up; None: nothing limits it."""
     limits = with_ledgers(context.budget.limits, context.ledger.budget())
-    own = [shard.number for shard in context.ledger.shards(context.run) if shard.state in MAY_COST]
-    so_far = context.ledger.held(context.run, context.clock.now(), but=own)
+    batches = [
+        shard.number
+        for shard in context.ledger.shards(context.run)
+        if shard.state in MAY_COST and context.lane_of(shard) is Lane.BATCH
+    ]
+    so_far = context.ledger.held(context.run, context.clock.now(), but=batches)
     if any(so_far[limit.scope].unbounded for limit in limits):
         return Decimal(0)
     return min((limit.amount - so_far[limit.scope].amount for limit in limits), default=None)
