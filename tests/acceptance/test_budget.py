@@ -20,8 +20,11 @@ def test_a_run_stops_at_its_limit_and_goes_on_by_the_same_command(with_provider:
     assert "error[over_max_cost]: the next shard's ceiling of" in stopped.err
     assert "spent\n" in stopped.err
     assert "hint: raise --max-cost, and run it again" in stopped.err
+    status = command("status", "tickets")
+    assert "stopped by  the next shard's ceiling of" in status.out
     done = command(*command_line, "1")
     assert done.code == 0, done.err
+    assert "stopped by" not in done.err
     assert "quote error" in done.err
     assert len(command.answers()) == 20
 

@@ -113,7 +113,11 @@ async def turn(context: RunContext, run: RunRecord, *, waits: bool = True) -> da
     )
     steps = next_steps([_view(context, shard) for shard in shards.values()], situation)
     if refused and (not steps or (not waits and all(step.effect is Effect.POLL for step in steps))):
-        raise next(iter(refused.values()))
+        first = next(iter(refused.values()))
+        _stopped_by(context, run, first.message)
+        raise first
+    if not refused:
+        _stopped_by(context, run, None)
     due = [step for step in steps if step.at <= now]
     if not due:
         if not steps:
@@ -121,6 +125,13 @@ async def turn(context: RunContext, run: RunRecord, *, waits: bool = True) -> da
         return min(step.at for step in steps)
     await _perform_all(context, due, shards, situation)
     return None
+
+
+def _stopped_by(context: RunContext, run: RunRecord, error: str | None) -> None:
+    """Record what stops the run, for whoever asks how it stands; None: nothing does."""
+    if run.error != error:
+        with context.transaction("stopped") as tx:
+            tx.set_run(context.run, error=error)
 
 
 def _heed_hints(context: RunContext, shards: dict[int, ShardRecord]) -> None:
