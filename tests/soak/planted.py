@@ -57,6 +57,18 @@ BUGS: dict[str, Bug] = {
         "MAY_COST = REMOTE | {",
         "MAY_COST = {S.SUBMITTED} | {",
     ),
+    "reserved_unchecked": Bug(
+        "the budget is looked at before a shard is sent, and not again in the transaction that reserves",
+        "bulkrate.pipeline.budget",
+        "        _hold_all(limits, tx.held(shard.run, at, but=[shard.number]), wanted(context, amount))\n",
+        "        pass\n",
+    ),
+    "under_way_is_free": Bug(
+        "what is under way does not count against a budget before it has ended",
+        "bulkrate.core.budget",
+        "        return self.spent + self.under_way\n",
+        "        return self.spent\n",
+    ),
     "file_after_transaction": Bug(
         "the outcomes file is written after the transaction that says it is there",
         COLLECT,

@@ -36,6 +36,7 @@ class Audit:
         self.rows = plan.rows
         self.edited = False
         self.snapshot_done = False
+        self.budget: Decimal | None = Decimal(0)  # of the ledger; None: none
         self._wanted: set[tuple[str, str]] = set()  # (key, prompt) of every row that may be asked
         self._snapshots: dict[str, list[Row]] = {}
         self._reader: sqlite3.Connection | None = None
@@ -99,7 +100,11 @@ class Audit:
             wanted = "open" if state in MAY_COST else "settled" if state == "collected" else None
             if held != wanted:
                 return f"shard {number} of {run} is {state}, its reservation is {held}"
-        return None
+        if not self.plan.budgeted or self.budget is None:
+            return None
+        amounts = self._connection().execute("SELECT coalesce(cost, reserved) FROM reservations")
+        counted = sum((Decimal(amount) for (amount,) in amounts), Decimal(0))
+        return f"{counted} counts against the budget of {self.budget}" if counted > self.budget else None
 
     def _connection(self) -> sqlite3.Connection:
         if self._reader is None:
@@ -116,6 +121,15 @@ class Audit:
         if self._reader is not None:
             self._reader.close()
             self._reader = None
+
+    # -- at every create, and whenever a process ended ------------------------------------------------------
+
+    def of_budget(self) -> str | None:
+        """What the provider has billed is within the budget."""
+        if not self.plan.budgeted or self.budget is None:
+            return None
+        cost = sum((price(RATE, billed(taken)) for taken in self.books.taken), Decimal(0))
+        return f"{cost} was billed, over the budget of {self.budget}" if cost > self.budget else None
 
     # -- at every delivery ---------------------------------------------------------------------------------
 
