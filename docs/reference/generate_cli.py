@@ -31,7 +31,7 @@ names are stable: [JSON output](json-output.md).
 | 1 | finished, but more rows failed or were rejected; `check` found rows that cannot be sent |
 | 2 | could not do it: usage, job, configuration, key, or something unexpected |
 | 3 | not finished yet: time is up, or another process drives the run |
-| 4 | refused: not approved, or over `--max-cost`; nothing was spent |
+| 4 | refused: not approved, or a [budget](../how-to/budgets.md) is used up; nothing is sent beyond it |
 | 130 | interrupted by Ctrl-C or SIGTERM; state is saved, remote work goes on |
 | 141 | whoever read standard output closed it early (`\\| head`) |
 

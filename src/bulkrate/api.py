@@ -251,10 +251,11 @@ def run(
     """Run a job, a job file, an OpenAI batch file or a plan, and wait for it.
 
     A run that costs money needs `yes=True`; without it, `Refused` is raised with the quote in its message.
-    `max_cost` (USD) refuses a quote whose ceiling is higher. Running the same job again resumes it and sends
-    nothing twice; `fresh=True` starts anew. After `timeout_s` the run is returned unfinished, and the work
-    goes on. `home` is the state directory (default: BULKRATE_HOME, else `.bulkrate` here), `env` stands in
-    for the process environment.
+    `max_cost` (USD) refuses a quote whose ceiling is higher, and nothing is sent beyond it: `Refused` is then
+    raised on the way, and a higher one goes on. Running the same job again resumes it and sends nothing
+    twice; `fresh=True` starts anew. After `timeout_s` the run is returned unfinished, and the work goes on.
+    `home` is the state directory (default: BULKRATE_HOME, else `.bulkrate` here), `env` stands in for the
+    process environment.
     """
 
     async def main() -> Run:

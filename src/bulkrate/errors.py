@@ -9,7 +9,7 @@
     ├── RowsRejected              exit 1   rows that cannot be sent, and the job wants none
     ├── RunBusy                   exit 3   another process drives this run
     ├── NotFinished               exit 3   time is up, the work goes on
-    ├── Refused                   exit 4   over the cost limit, or not approved
+    ├── Refused                   exit 4   over a budget, or not approved
     │   ├── PlanChanged                    what a plan was made of is not as it was
     │   └── CanaryFailed                   the sample failed, so the rest was not sent
     └── ProviderError                      a provider said no
@@ -118,7 +118,7 @@ class NotFinished(BulkrateError):
 
 
 class Refused(BulkrateError):
-    """Over the cost limit, or not approved. Nothing was spent."""
+    """Not approved, or over a budget: nothing was sent, or nothing more is."""
 
     exit_code = 4
     default_code = "refused"

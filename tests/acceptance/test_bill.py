@@ -48,7 +48,14 @@ def test_a_bill(with_provider: WithProvider) -> None:
     shown = command("bill", "tickets")
     assert shown.code == 0, shown.err
     assert shown.out.startswith("bill of run ")
-    for part in ("by the tokens reported", "quoted", " truncated\n", "2020-01-01 (old contract)", "MODEL"):
+    for part in (
+        "by the tokens reported",
+        "quoted",
+        "quote error",
+        " truncated\n",
+        "2020-01-01 (old contract)",
+        "MODEL",
+    ):
         assert part in shown.out
     later = command("bill", "tickets", "--since", "2999-01-01")
     assert (later.code, later.out.splitlines()[0]) == (0, "bill of 0 runs")

@@ -28,6 +28,7 @@ class LiveProvider:
     hang_first: int = 0  # calls that take effect and are never answered
     odd: str = ""  # what stands, as JSON text, for the content of the answer to "ticket 3"
     bad: str = "never"  # prompts with this in them get a 400
+    model: str | None = None  # what answers say has answered, if not what was asked
     batch: Any = None  # an ASGI application for every other path
     base_url: str = ""
     answered: Counter[str] = field(default_factory=Counter)
@@ -55,7 +56,7 @@ class LiveProvider:
                 self.hang_first -= 1
                 await anyio.sleep_forever()
             await anyio.lowlevel.checkpoint()
-            text = json.dumps(answer(prompt, body["model"]))
+            text = json.dumps(answer(prompt, self.model or body["model"]))
             if self.odd:
                 text = text.replace('"TICKET 3"', self.odd)
             return Response(text, media_type="application/json")

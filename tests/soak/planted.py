@@ -45,6 +45,30 @@ BUGS: dict[str, Bug] = {
         "_after_create(context, shard, intent, ShardEvent.CREATE_UNKNOWN, error.code)",
         "_after_create(context, shard, intent, ShardEvent.CREATE_DEFERRED, error.code)",
     ),
+    "sent_without_reserving": Bug(
+        "a create is intended, and nothing is reserved for it",
+        SUBMIT,
+        "        reserve(tx, context, shard)\n",
+        "",
+    ),
+    "money_back_in_doubt": Bug(
+        "what is reserved for a create without an answer is given back",
+        STATES,
+        "MAY_COST = REMOTE | {",
+        "MAY_COST = {S.SUBMITTED} | {",
+    ),
+    "reserved_unchecked": Bug(
+        "the budget is looked at before a shard is sent, and not again in the transaction that reserves",
+        "bulkrate.pipeline.budget",
+        "        _hold_all(limits, tx.held(shard.run, at, but=[shard.number]), wanted(context, amount))\n",
+        "        pass\n",
+    ),
+    "under_way_is_free": Bug(
+        "what is under way does not count against a budget before it has ended",
+        "bulkrate.core.budget",
+        "        return self.spent + self.under_way\n",
+        "        return self.spent\n",
+    ),
     "file_after_transaction": Bug(
         "the outcomes file is written after the transaction that says it is there",
         COLLECT,

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import orjson
 from soak_books import Books, Fate, Taken
 from soak_plan import ATTEMPTS, Plan, Row, answer_to
+from soak_time import EPOCH
 
 from bulkrate.core.usage import Usage
 from bulkrate.core.vector import RowState
 from bulkrate.ledger.blob import from_blob
+from bulkrate.pricing import price, rate
+
+# The states of a shard in which what was sent may be billed, by the audit's own list.
+MAY_COST = {"creating", "in_doubt", "fenced", "submitted", "sending", "ended", "landed"}
+
+RATE = rate("openai", "gpt-4o-mini", "batch", EPOCH)
 
 GIVEN_UP_AT_ONCE = {Fate.REFUSED}
 
@@ -28,6 +36,7 @@ class Audit:
         self.rows = plan.rows
         self.edited = False
         self.snapshot_done = False
+        self.budget: Decimal | None = Decimal(0)  # of the ledger; None: none
         self._wanted: set[tuple[str, str]] = set()  # (key, prompt) of every row that may be asked
         self._snapshots: dict[str, list[Row]] = {}
         self._reader: sqlite3.Connection | None = None
@@ -78,7 +87,24 @@ class Audit:
                     ):
                         return f"row {index} was answered by shard {before[1][index]} and is taken back"
             self._answered[run, number] = (bytes(vector.states), list(vector.shards))
-        return None
+        return self._of_reservations()
+
+    def _of_reservations(self) -> str | None:
+        """Money is reserved for exactly the shards that may cost something, settled for those that did."""
+        cursor = self._connection().execute(
+            "SELECT s.run, s.number, s.state, r.id, r.settled_at FROM shards s"
+            " LEFT JOIN reservations r ON r.run = s.run AND r.shard = s.number"
+        )
+        for run, number, state, reserved, settled_at in cursor:
+            held = None if reserved is None else "settled" if settled_at else "open"
+            wanted = "open" if state in MAY_COST else "settled" if state == "collected" else None
+            if held != wanted:
+                return f"shard {number} of {run} is {state}, its reservation is {held}"
+        if not self.plan.budgeted or self.budget is None:
+            return None
+        amounts = self._connection().execute("SELECT coalesce(cost, reserved) FROM reservations")
+        counted = sum((Decimal(amount) for (amount,) in amounts), Decimal(0))
+        return f"{counted} counts against the budget of {self.budget}" if counted > self.budget else None
 
     def _connection(self) -> sqlite3.Connection:
         if self._reader is None:
@@ -95,6 +121,15 @@ class Audit:
         if self._reader is not None:
             self._reader.close()
             self._reader = None
+
+    # -- at every create, and whenever a process ended ------------------------------------------------------
+
+    def of_budget(self) -> str | None:
+        """What the provider has billed is within the budget."""
+        if not self.plan.budgeted or self.budget is None:
+            return None
+        cost = sum((price(RATE, billed(taken)) for taken in self.books.taken), Decimal(0))
+        return f"{cost} was billed, over the budget of {self.budget}" if cost > self.budget else None
 
     # -- at every delivery ---------------------------------------------------------------------------------
 
@@ -177,6 +212,15 @@ class Audit:
         }
         if booked != billed_by_run:
             return f"usage {booked}, the provider billed {billed_by_run}"
+        settled: dict[str, Decimal] = {}
+        for run, cost in ledger.execute("SELECT run, cost FROM reservations"):
+            settled[run] = settled.get(run, Decimal(0)) + Decimal(cost)
+        untold = {run for (run,) in ledger.execute("SELECT run FROM batches WHERE input_tokens IS NULL")}
+        for run, used in spent.items():
+            # Lost rows of a batch without a total count at their worst.
+            counted, cost = settled[run], price(RATE, used)
+            if counted < cost or (counted > cost and run not in untold):
+                return f"run {run} counts {counted} against budgets, and cost {cost}"
         return None
 
 

@@ -56,6 +56,11 @@ class Plan:
     sessions: list[Session] = field(default_factory=list)
 
     @property
+    def budgeted(self) -> bool:
+        """Whether the ledger has a budget, raised from process to process. A lost ledger would forget it."""
+        return self.seed % 10 == 4 and not self.disk
+
+    @property
     def exact(self) -> bool:
         """Whether equal prompts are answered once."""
         return self.reuse == "exact" or (self.reuse is None and self.choice)

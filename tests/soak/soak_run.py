@@ -13,6 +13,7 @@ import traceback
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,11 @@ from soak_plan import TIMEOUTS, Plan, Session, answer_to, edited, make_plan
 from soak_time import Process, VirtualClock
 
 from bulkrate.core.run_states import RunState
-from bulkrate.errors import RunBusy
+from bulkrate.errors import Refused, RunBusy
 from bulkrate.jobs.load import load_job_mapping
 from bulkrate.ledger.home import Home
 from bulkrate.ledger.ledger import Ledger
+from bulkrate.ledger.records import RunRecord
 from bulkrate.pipeline import drive, setup
 from bulkrate.pipeline.workspace import Workspace
 from bulkrate.providers.http import Http
@@ -79,6 +81,7 @@ class World:
         self.story: list[str] = []
         self.overtaken = 0
         self._job = None
+        self._dice = random.Random(f"budget/{plan.seed}")
         self._watch_creates()
 
     # -- the world around the process ----------------------------------------------------------------------
@@ -93,7 +96,7 @@ class World:
         def create_batch(*arguments: Any, **options: Any) -> Any:
             batch = plain(*arguments, **options)
             self.audit.books.take(batch)
-            wrong = self.audit.books.overpaid(batch, self.audit.allowed())
+            wrong = self.audit.books.overpaid(batch, self.audit.allowed()) or self.audit.of_budget()
             if wrong is not None:
                 self.crash.note(wrong)
             return batch
@@ -128,6 +131,7 @@ class World:
         for _ in range(MOST_FINAL_SESSIONS):
             if self.audit.snapshot_done:
                 break
+            self.audit.budget = None
             self._live(Session())
         wrong = self.audit.of_end(self.final)
         if wrong is not None:
@@ -171,6 +175,8 @@ class World:
             self.network.pause()
             process.close()
             workspace.close()
+        if (wrong := self.audit.of_budget()) is not None:
+            self.crash.note(wrong)
         if self.crash.violation is not None:
             raise Violation(self.crash.violation)
         if self.crash.dead:
@@ -195,7 +201,26 @@ class World:
         if self._job is None:
             self._job = load_job_mapping(self.plan.job(), self.folder)
         run = workspace.prepare(self._job)
-        run = workspace.approve(run, decide=lambda quote: True)
+        try:
+            if self.audit.budget is None:
+                self._allow(workspace, None)
+            run = workspace.approve(run, decide=lambda quote: True)
+            if self.audit.budget is not None:
+                quote = workspace.quote(run)
+                assert quote is not None and quote.cost_max is not None
+                # By less than the run may take.
+                self.audit.budget += quote.cost_max * self._dice.randint(1, 9) / 10
+                self._allow(workspace, self.audit.budget)
+            await self._advance(workspace, run, session)
+        except Refused:
+            self.crash.trace.append("STOPPED BY THE BUDGET")
+
+    def _allow(self, workspace: Workspace, budget: Decimal | None) -> None:
+        if self.plan.budgeted:
+            with workspace.ledger.transaction("budget") as tx:
+                tx.set_budget(budget, self.clock.now())
+
+    async def _advance(self, workspace: Workspace, run: RunRecord, session: Session) -> None:
         snapshot = self.audit.snapshot_of(run.id)
         run = await workspace.advance(
             run.id,

@@ -15,6 +15,7 @@ import typer
 
 from bulkrate.cli import (
     bill,
+    budget,
     cancel,
     check,
     clean,
@@ -70,6 +71,7 @@ VERBS: dict[str, Callable[..., int]] = {
     "results": results.results,
     "bill": bill.bill,
     "report": report.report,
+    "budget": budget.budget,
     "retry": retry.retry,
     "recollect": recollect.recollect,
     "cancel": cancel.cancel,

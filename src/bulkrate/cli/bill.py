@@ -127,6 +127,7 @@ def pairs(found: Statement) -> list[tuple[str, str]]:
     """The statement as people read it: label and value."""
     from decimal import ROUND_CEILING
 
+    from bulkrate.cli.quoting import quote_error
     from bulkrate.pricing.money import format_money
 
     whole = found.whole
@@ -138,8 +139,9 @@ def pairs(found: Statement) -> list[tuple[str, str]]:
         shown.append(("quoted", "without an upper end"))
     elif found.quoted:
         most = format_money(found.quoted, found.currency, rounding=ROUND_CEILING)
-        share = "" if whole.cost is None else f"; the bill is {100 * whole.cost / found.quoted:.0f} % of that"
-        shown.append(("quoted", f"at most {most}{share}"))
+        shown.append(("quoted", f"at most {most}"))
+        if whole.cost is not None:
+            shown.append(("quote error", quote_error(found.quoted, whole.cost, found.currency)))
     if whole.live and whole.saving is not None:
         saved = f"{100 * whole.saving / whole.live:.0f} % saved"
         shown.append(("live price", f"{format_money(whole.live, found.currency)}; {saved}"))

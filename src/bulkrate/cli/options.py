@@ -86,7 +86,10 @@ Fresh = Annotated[
 MaxCost = Annotated[
     Decimal | None,
     typer.Option(
-        "--max-cost", parser=money, metavar="AMOUNT", help="Refuse when the quote's ceiling is higher (USD)."
+        "--max-cost",
+        parser=money,
+        metavar="AMOUNT",
+        help="The most the run may cost (USD): a higher quote is refused, and nothing is sent beyond it.",
     ),
 ]
 Timeout = Annotated[

@@ -6,6 +6,7 @@ from decimal import ROUND_CEILING, Decimal
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from bulkrate.core.budget import Held, Limit
     from bulkrate.pricing import Quote
 
 
@@ -61,6 +62,26 @@ def _saving(quote: Quote) -> str:
     if not quote.saving_max or not quote.live_max:
         return ""
     return f" (batch is {round(100 * quote.saving_max / quote.live_max)} % less)"
+
+
+def quote_error(quoted: Decimal, cost: Decimal, currency: str) -> str:
+    """How far the quote was from the bill."""
+    from bulkrate.pricing.money import format_money
+
+    off = quoted - cost
+    if not off:
+        return "none: the bill is what was quoted"
+    share = f" by {100 * abs(off) / quoted:.0f} %" if quoted else ""
+    return f"{format_money(abs(off), currency)}: the quote was too {'high' if off > 0 else 'low'}{share}"
+
+
+def left_of(limit: Limit, held: Held) -> str:
+    """What is left of a budget."""
+    from bulkrate.pricing.budgets import NAMES
+    from bulkrate.pricing.money import format_money
+
+    left = format_money(max(limit.amount - held.amount, Decimal(0)))
+    return f"{left} left of the {NAMES[limit.scope]} of {format_money(limit.amount)}"
 
 
 def question(quote: Quote) -> str:

@@ -26,8 +26,8 @@ def retry(
     from bulkrate.cli.summary import finish
     from bulkrate.core.run_states import RunState
     from bulkrate.errors import BulkrateError, Refused
+    from bulkrate.pipeline.budget_check import budgets_of, check_quote
     from bulkrate.pipeline.retry_quote import quote_retry
-    from bulkrate.pricing import check_max_cost
 
     terminal: Terminal = context.obj
     with workspace_of(terminal) as workspace:
@@ -42,13 +42,14 @@ def retry(
         if not workspace.ledger.balance(found.id).failed:
             terminal.note("no row has failed: there is nothing to retry")
             return finish(terminal, workspace, found)
-        show_quote(terminal, quote, f"quote for retrying run {found.id}")
-        check_max_cost(quote, max_cost)
+        budgets = budgets_of(workspace, found, max_cost)
+        show_quote(terminal, quote, f"quote for retrying run {found.id}", budgets=budgets)
+        check_quote(workspace, found, quote, max_cost)
         if not quote.free and not approval(terminal, quote, yes=yes):
             raise Refused(
                 "not approved; nothing was spent", code="not_approved", hint="say yes, or pass --yes"
             )
-        workspace.retry(found.id)
+        workspace.retry(found.id, max_cost=max_cost)
         found = drive_run(
             terminal, workspace, found.id, timeout_s=timeout, poll_s=poll, until_submitted=no_wait
         )

@@ -83,6 +83,8 @@ def begin(
         if plan is not None:
             note_plan(workspace, plan, approved)
         return approved
+    # A new --max-cost counts from here on.
+    workspace.approve(prepared, decide=lambda quote: False, max_cost=max_cost)
     balance = workspace.ledger.balance(prepared.id)
     if prepared.state is RunState.FINISHED:
         terminal.note(f"run {prepared.id} has answered this already: nothing to send (--fresh starts anew)")

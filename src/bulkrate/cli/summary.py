@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from bulkrate.cli.quoting import quote_error
 from bulkrate.cli.snapshot import duration
 from bulkrate.cli.terminal import Terminal, quoted
 from bulkrate.core.retry import PASSING
@@ -116,10 +117,13 @@ def _cost(workspace: Workspace, run: RunRecord) -> list[tuple[str, str]]:
         most = format_money(quote.cost_max, quote.currency, rounding=ROUND_CEILING)
         quoted_at = f"quoted at most {most}"
     cost = f"{format_money(billed.cost, billed.currency)} by the tokens reported ({quoted_at}{prices})"
-    if not billed.live or not billed.saving:
-        return [("cost", cost)]
-    share = round(100 * billed.saving / billed.live)
-    return [("cost", cost), ("live price", f"{format_money(billed.live, billed.currency)}; {share} % saved")]
+    pairs = [("cost", cost)]
+    if quote.cost_max is not None and run.state is RunState.FINISHED:
+        pairs.append(("quote error", quote_error(quote.cost_max, billed.cost, billed.currency)))
+    if billed.live and billed.saving:
+        share = round(100 * billed.saving / billed.live)
+        pairs.append(("live price", f"{format_money(billed.live, billed.currency)}; {share} % saved"))
+    return pairs
 
 
 def _planned(document: dict[str, Any]) -> list[tuple[str, str]]:

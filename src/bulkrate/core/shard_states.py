@@ -100,6 +100,10 @@ INTERRUPTED: dict[ShardState, ShardEvent] = {
 REMOTE = frozenset({S.CREATING, S.IN_DOUBT, S.FENCED, S.SUBMITTED})
 
 
+# What such a shard sent may be billed, and its cost is not known yet.
+MAY_COST = REMOTE | {S.SENDING, S.ENDED, S.LANDED}
+
+
 class Effect(StrEnum):
     """What the shell does next for a shard."""
 
@@ -147,7 +151,7 @@ class Situation:
     queued_tokens: int | None = None
     batches_in_flight: int | None = None
     cancelling: bool = False
-    # While a canary is out, only its shards may go.
+    # While a canary is out, or a budget is used up, only these may go.
     only: frozenset[int] | None = None
 
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
+
+from bulkrate.core.money import parse_money
+from bulkrate.errors import BulkrateError
 
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", re.ASCII)
 _DURATION_PATTERN = r"^(?=\d)(\d+d)?(\d+h)?(\d+m)?(\d+s)?$"
@@ -101,6 +105,25 @@ def _check_duration(value: Any) -> Any:
 
 Duration = Annotated[
     str, BeforeValidator(_check_duration), Field(json_schema_extra={"pattern": _DURATION_PATTERN})
+]
+
+
+def _check_money(value: Any) -> Any:
+    if value is None or isinstance(value, Decimal):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise wrong('must be an amount of money such as 20, 0.50 or "20 USD"')
+    try:
+        return parse_money(value if isinstance(value, str) else f"{Decimal(str(value)):f}")
+    except BulkrateError as error:
+        raise wrong(f"{error.message}; {error.hint}") from None
+
+
+# An amount in USD: a number, or text such as "20 USD".
+Money = Annotated[
+    Decimal,
+    BeforeValidator(_check_money),
+    WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, {"type": "string"}]}),
 ]
 
 

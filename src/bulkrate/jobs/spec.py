@@ -26,6 +26,7 @@ from bulkrate.core.request import has_hole
 from bulkrate.jobs.fields import (
     Duration,
     Model,
+    Money,
     Name,
     Number,
     Strings,
@@ -162,6 +163,21 @@ class CanarySpec(BaseModel):
     ] = 0.1
 
 
+class BudgetSpec(BaseModel):
+    """The most the job may cost."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    run: Annotated[
+        Money | None,
+        Field(description="The most that one run may cost, in USD; `--max-cost` says it for a single run."),
+    ] = None
+    month: Annotated[
+        Money | None,
+        Field(description="The most that all runs of the job may cost in a calendar month (UTC), in USD."),
+    ] = None
+
+
 def _or_lane_name(schema: dict[str, Any]) -> None:
     or_empty(schema)
     schema["anyOf"].append({"enum": ["batch", "flex", "live"]})
@@ -230,6 +246,15 @@ class Job(BaseModel):
         CanarySpec | None,
         Field(description="A sample that is sent and judged first, so that a broken job stops early."),
     ] = None
+    budget: Annotated[
+        BudgetSpec,
+        BeforeValidator(empty_as_default),
+        Field(
+            description="The most the job may cost. Nothing is sent that could exceed it, resends and "
+            "rescues included; it needs a cap on output.",
+            json_schema_extra=or_empty,
+        ),
+    ] = BudgetSpec()
     keep_remote: Annotated[
         Literal["none", "results", "all"],
         BeforeValidator(_yes_or_no),
@@ -334,8 +359,8 @@ class Job(BaseModel):
     def identity(self) -> bytes:
         """Canonical bytes of what the run tag stands on: name, key, request, caps and reuse.
 
-        How the answers travel and where they go (lane, sink, `attempts`, tolerances) is not in it, nor are
-        comments, the order of fields, or whether a default was written out.
+        How the answers travel, where they go and what they may cost (lane, sink, `attempts`, tolerances,
+        budget) is not in it, nor are comments, the order of fields, or whether a default was written out.
         """
         request = None if self.request is None else self.request.canonical()
         fields: Mapping[str, Any] = {
@@ -354,4 +379,4 @@ class Job(BaseModel):
         return orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)
 
 
-__all__ = ["CanarySpec", "Job", "LaneSpec", "RequestSpec", "SinkSpec", "SourceSpec"]
+__all__ = ["BudgetSpec", "CanarySpec", "Job", "LaneSpec", "RequestSpec", "SinkSpec", "SourceSpec"]

@@ -5,12 +5,15 @@ This module is light; SQLAlchemy is imported when a ledger is opened.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from bulkrate.core.budget import Held, Scope
 from bulkrate.core.vector import Balance, Vector
 from bulkrate.errors import LedgerError
 from bulkrate.ledger.records import (
@@ -19,6 +22,7 @@ from bulkrate.ledger.records import (
     HintRecord,
     IntentRecord,
     PartitionRecord,
+    ReservationRecord,
     RunRecord,
     ShardRecord,
     UsageRecord,
@@ -39,12 +43,12 @@ class Ledger:
     """
 
     def __init__(self, engine: Engine) -> None:
-        from bulkrate.ledger import reading, writing
+        from bulkrate.ledger import reading, reserving, writing
         from bulkrate.ledger.opening import WRITING
 
         self._engine = engine
         self._writer = engine.execution_options(**{WRITING: True})
-        self._reading = reading
+        self._reading, self._reserving = reading, reserving
         self._transaction = writing.Transaction
 
     @classmethod
@@ -163,6 +167,21 @@ class Ledger:
         """What the run's requests used, by shard and by how they ended."""
         with self._read() as connection:
             return self._reading.all_usage(connection, run)
+
+    def budget(self) -> Decimal | None:
+        """The most the ledger's runs may cost in a month, if that was set."""
+        with self._read() as connection:
+            return self._reserving.budget(connection)
+
+    def reservations(self, *, run: str | None = None, month: str | None = None) -> list[ReservationRecord]:
+        """What counts for a run, or for a month (`2026-11`)."""
+        with self._read() as connection:
+            return self._reserving.found(connection, run=run, month=month)
+
+    def held(self, run: str, at: datetime, *, but: Collection[int] = ()) -> dict[Scope, Held]:
+        """What counts at that moment against each limit on the run, but for these shards of it."""
+        with self._read() as connection:
+            return self._reserving.held_for(connection, run, at, but)
 
     # Writing.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Literal
 
 from bulkrate.core.reconcile import BatchEnd
@@ -180,3 +181,21 @@ class UsageRecord:
     error: str = ""
     requests: int
     usage: Usage = NONE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReservationRecord:
+    """What a shard counts for against budgets: at worst `reserved`, from `settled_at` on `cost`.
+
+    None is an amount that nobody knows. `month` is the one it was reserved in; `run` is None once the run was
+    deleted.
+    """
+
+    id: int
+    run: str | None
+    shard: int
+    job_name: str
+    month: str
+    reserved: Decimal | None
+    cost: Decimal | None
+    settled_at: datetime | None

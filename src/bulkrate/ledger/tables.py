@@ -7,6 +7,7 @@ A change here needs a migration in `migrations/versions/` and a new `SCHEMA_VERS
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
@@ -26,13 +27,14 @@ from sqlalchemy import (
     TypeDecorator,
 )
 
+from bulkrate.core.budget import Scope
 from bulkrate.core.reconcile import BatchEnd
 from bulkrate.core.retry import SendReason
 from bulkrate.core.run_states import RunState
 from bulkrate.core.shard_states import ShardState
 
 # Revisions are numbered, so that "newer than this program" is a comparison.
-SCHEMA_VERSION = "0004"
+SCHEMA_VERSION = "0005"
 # Not Alembic's default name: a PostgreSQL database may hold another application's versions.
 VERSION_TABLE = "ledger_version"
 
@@ -69,6 +71,19 @@ class Word(TypeDecorator[StrEnum]):
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> StrEnum | None:
         return None if value is None else self.vocabulary(value)
+
+
+class Money(TypeDecorator[Decimal]):
+    """An amount as text: exact, whatever a database takes for a number."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> str | None:
+        return None if value is None else f"{value:f}"
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Decimal | None:
+        return None if value is None else Decimal(value)
 
 
 def storable(text: str) -> str:
@@ -265,6 +280,30 @@ hints = Table(
     _time("received_at", nullable=False),
     Index("hints_by_batch", "provider", "batch_id"),
     Index("hints_by_age", "received_at"),
+)
+
+# What counts against budgets. A run that is deleted leaves its rows, without its name: no foreign key.
+reservations = Table(
+    "reservations",
+    metadata,
+    Column("id", _SERIAL, primary_key=True),
+    _text("run", nullable=True),
+    _count("shard"),
+    _text("job_name"),
+    _text("month"),
+    Column("reserved", Money, nullable=True),
+    Column("cost", Money, nullable=True),
+    _time("settled_at"),
+    Index("reservations_by_shard", "run", "shard", unique=True),
+    Index("reservations_by_month", "month"),
+)
+
+budgets = Table(
+    "budgets",
+    metadata,
+    Column("scope", Word(Scope), primary_key=True),
+    Column("amount", Money, nullable=False),
+    _time("set_at", nullable=False),
 )
 
 # What hangs on a run, children of a foreign key before their parents.

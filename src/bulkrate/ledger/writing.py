@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, fields
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import orjson
 from sqlalchemy import ColumnElement, Connection, Table, delete, exists, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from bulkrate.core.budget import Held, Scope
 from bulkrate.core.run_states import RUN_TABLE, RunEvent, RunState
-from bulkrate.core.shard_states import SHARD_TABLE, ShardEvent, ShardState
+from bulkrate.core.shard_states import MAY_COST, SHARD_TABLE, ShardEvent, ShardState
 from bulkrate.core.usage import Usage
 from bulkrate.core.vector import Balance, Vector
 from bulkrate.errors import LedgerError, RunBusy
-from bulkrate.ledger import reading
+from bulkrate.ledger import reading, reserving
 from bulkrate.ledger.blob import to_blob
 from bulkrate.ledger.home import UNLOCKED
 from bulkrate.ledger.records import (
@@ -178,6 +180,7 @@ class Transaction:
 
     def delete_run(self, run: str) -> None:
         """Forget the run and everything about it. One that is not there is no error."""
+        reserving.forget_run(self._connection, run)
         for table in (*PARTS, events):
             self._connection.execute(delete(table).where(table.c.run == run))
         self._connection.execute(delete(runs).where(runs.c.id == run))
@@ -230,6 +233,8 @@ class Transaction:
             raise reading.missing("shard", run, shard)
         after = SHARD_TABLE.next(ShardState(state), event)
         self._connection.execute(update(shards).where(here).values({**columns, "state": after}))
+        if after not in MAY_COST:
+            reserving.release(self._connection, run, shard)
         self.add_event(run, event.value, at, shard, detail)
         return after
 
@@ -238,6 +243,31 @@ class Transaction:
         _check_names(columns)
         here = (shards.c.run == run) & (shards.c.number == shard)
         self._update(shards, here, columns, reading.missing("shard", run, shard))
+
+    # Money.
+
+    def held(self, run: str, at: datetime, *, but: Collection[int] = ()) -> dict[Scope, Held]:
+        """What counts against each limit on the run, but for these shards of it; nobody else reserves until
+        the transaction ends."""
+        reserving.lock(self._connection)
+        return reserving.held_for(self._connection, run, at, but)
+
+    def reserve(self, run: str, shard: int, amount: Decimal | None, at: datetime) -> None:
+        """The shard may cost `amount` from here on, until it is settled or in a state that costs nothing."""
+        reserving.lock(self._connection)
+        reserving.reserve(self._connection, run, shard, amount, at)
+
+    def settle(self, run: str, shard: int, cost: Decimal | None, at: datetime) -> None:
+        """The shard has ended, and cost this much (None: no price is known)."""
+        reserving.settle(self._connection, run, shard, cost, at)
+
+    def budget(self) -> Decimal | None:
+        """The most the ledger's runs may cost in a month, if that was set."""
+        return reserving.budget(self._connection)
+
+    def set_budget(self, amount: Decimal | None, at: datetime) -> None:
+        """Set that; None takes it away."""
+        reserving.set_budget(self._connection, amount, at)
 
     # Batches, intents, events, usage.
 

@@ -25,6 +25,8 @@ from bulkrate.core.usage import NONE, Usage, total
 from bulkrate.core.vector import RowState, Vector, settle_alias
 from bulkrate.errors import NotFoundError, QuotaError, Unreachable
 from bulkrate.ledger.records import BatchRecord, ShardRecord, UsageRecord
+from bulkrate.pipeline.budget import lost_calls
+from bulkrate.pipeline.budget import settle as settle_cost
 from bulkrate.pipeline.context import RunContext
 from bulkrate.pipeline.durable import whole_file
 from bulkrate.pipeline.row_files import GROUP_ROWS, lost
@@ -178,6 +180,7 @@ def collect(context: RunContext, shard: ShardRecord, *, cancelling: bool) -> Non
     apply_outcomes(context, shard, decoded, vectors, cancelling=cancelling)
     settle(context, vectors)
     usage = usage_records(shard, decoded.outcomes, batch, context.lane_of(shard))
+    lost = lost_calls(context, shard, usage, batch)
     oddities = {
         name: count for name in ("strangers", "repeats", "unreadable") if (count := getattr(decoded, name))
     }
@@ -185,6 +188,7 @@ def collect(context: RunContext, shard: ShardRecord, *, cancelling: bool) -> Non
         at = context.clock.now()
         for number, vector in vectors.items():
             tx.save_vector(shard.run, number, vector)
+        settle_cost(tx, context, shard, usage, lost=lost)
         tx.put_usage(usage)
         tx.move_shard(shard.run, shard.number, ShardEvent.COLLECTED, at, oddities or None, collected_at=at)
     context.on_change()

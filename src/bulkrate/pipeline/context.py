@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -22,6 +21,7 @@ from bulkrate.core.throttle import Throttle
 from bulkrate.jobs.spec import CanarySpec
 from bulkrate.ledger.ledger import Ledger
 from bulkrate.ledger.records import BatchRecord, ShardRecord
+from bulkrate.pipeline.budget import Budget
 from bulkrate.pipeline.clock import Clock
 from bulkrate.pipeline.hints import Heard
 from bulkrate.pipeline.packer import Packer
@@ -66,10 +66,10 @@ class RunContext:
     lease_s: float
     skew_s: float
     leased_at: datetime
+    budget: Budget
     lane: Lane = Lane.BATCH
     rescue: Lane | None = None
     deadline_at: datetime | None = None
-    max_cost: Decimal | None = None
     prices: PriceList = PUBLISHED
     canary: CanarySpec | None = None
     on_in_doubt: str = "wait"

@@ -26,6 +26,7 @@ from bulkrate.core.vector import RowState
 from bulkrate.errors import LedgerError
 from bulkrate.ledger.records import RunRecord, ShardRecord
 from bulkrate.pipeline.adopt import adopt
+from bulkrate.pipeline.budget import blocked
 from bulkrate.pipeline.canary import canary_out
 from bulkrate.pipeline.collect import collect, land, settle
 from bulkrate.pipeline.context import RunContext
@@ -45,7 +46,8 @@ async def drive(
     """Advance the run until no row is pending (True), or `deadline` has passed (False).
 
     `until_submitted` returns (False) as soon as everything packed so far is with the provider. Raises
-    provider errors that no waiting can cure (a wrong key, a refused model); the state is saved.
+    provider errors that no waiting can cure (a wrong key, a refused model), and `Refused` when a budget stops
+    it and nothing is under way any more; the state is saved.
     """
     recover(context)
     while True:
@@ -55,7 +57,7 @@ async def drive(
         context.renew()
         if until_submitted and _all_submitted(context.ledger.shards(context.run)):
             return False
-        wake_at = await turn(context, run)
+        wake_at = await turn(context, run, waits=not until_submitted)
         if wake_at is None:
             continue
         now = context.clock.now()
@@ -78,8 +80,12 @@ def recover(context: RunContext) -> None:
                 tx.move_shard(context.run, shard.number, event, at, {"reason": "interrupted"})
 
 
-async def turn(context: RunContext, run: RunRecord) -> datetime | None:
-    """Do every step that is due; None if anything was done, else when the next one is."""
+async def turn(context: RunContext, run: RunRecord, *, waits: bool = True) -> datetime | None:
+    """Do every step that is due; None if anything was done, else when the next one is.
+
+    When budgets leave no room for a shard, what is under way is finished first: it mostly costs less than was
+    reserved for it. Then, or at once if nobody waits, `Refused` is raised.
+    """
     shards = {shard.number: shard for shard in context.ledger.shards(context.run)}
     if all(shard.state in SHARD_TABLE.final for shard in shards.values()):
         _pack_or_settle(context, run, shards)
@@ -91,16 +97,27 @@ async def turn(context: RunContext, run: RunRecord) -> datetime | None:
                 return None
     _heed_hints(context, shards)
     now = context.clock.now()
+    cancelling = run.state is RunState.CANCELLING
+    only = None if cancelling else canary_out(context, shards)
+    refused = {} if cancelling else blocked(context, shards.values())
+    if refused:
+        only = frozenset(shards if only is None else only) - refused.keys()
     situation = Situation(
         now=now,
         quiet_s=context.limits.quiet_s + context.skew_s,
         listing_lag_s=context.limits.listing_lag_s,
         queued_tokens=run.queued_tokens or context.limits.queued_tokens,
         batches_in_flight=context.limits.batches_in_flight,
-        cancelling=run.state is RunState.CANCELLING,
-        only=None if run.state is RunState.CANCELLING else canary_out(context, shards),
+        cancelling=cancelling,
+        only=only,
     )
     steps = next_steps([_view(context, shard) for shard in shards.values()], situation)
+    if refused and (not steps or (not waits and all(step.effect is Effect.POLL for step in steps))):
+        first = next(iter(refused.values()))
+        _stopped_by(context, run, first.message)
+        raise first
+    if not refused:
+        _stopped_by(context, run, None)
     due = [step for step in steps if step.at <= now]
     if not due:
         if not steps:
@@ -108,6 +125,13 @@ async def turn(context: RunContext, run: RunRecord) -> datetime | None:
         return min(step.at for step in steps)
     await _perform_all(context, due, shards, situation)
     return None
+
+
+def _stopped_by(context: RunContext, run: RunRecord, error: str | None) -> None:
+    """Record what stops the run, for whoever asks how it stands; None: nothing does."""
+    if run.error != error:
+        with context.transaction("stopped") as tx:
+            tx.set_run(context.run, error=error)
 
 
 def _heed_hints(context: RunContext, shards: dict[int, ShardRecord]) -> None:
@@ -146,7 +170,7 @@ async def _perform(context: RunContext, step: Step, shard: ShardRecord, situatio
         case Effect.SEND:
             await send(context, shard, cancelling=situation.cancelling)
         case Effect.UPLOAD:
-            if not await adopt(context, shard):
+            if not await adopt(context, shard) and not blocked(context, [shard]):
                 await upload(context, shard)
         case Effect.CREATE:
             await create(context, shard)

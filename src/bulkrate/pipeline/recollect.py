@@ -7,6 +7,9 @@ from datetime import UTC, datetime
 from bulkrate.core.run_states import RunEvent, RunState
 from bulkrate.core.vector import NO_SHARD, RowState, Vector
 from bulkrate.ledger.ledger import Ledger
+from bulkrate.ledger.records import ShardRecord, UsageRecord
+from bulkrate.pipeline.budget import lost_calls
+from bulkrate.pipeline.budget import settle as settle_cost
 from bulkrate.pipeline.collect import apply_outcomes, batch_of, decode, record_outcomes, settle, usage_records
 from bulkrate.pipeline.context import RunContext
 from bulkrate.pipeline.outcomes import REUSED
@@ -25,13 +28,15 @@ def recollect_run(ledger: Ledger, context: RunContext) -> None:
     vectors = {
         part.number: _blank(context, vector, part.first_row) for part, vector in ledger.vectors(context.run)
     }
-    usage = []
+    usage: dict[ShardRecord, list[UsageRecord]] = {}
+    lost: dict[ShardRecord, int] = {}
     for shard in shards:
         batch = batch_of(context, shard)
         decoded = decode(context, shard, batch)
         record_outcomes(context, shard, decoded.outcomes)
         apply_outcomes(context, shard, decoded, vectors, cancelling=False)
-        usage += usage_records(shard, decoded.outcomes, batch, context.lane_of(shard))
+        usage[shard] = usage_records(shard, decoded.outcomes, batch, context.lane_of(shard))
+        lost[shard] = lost_calls(context, shard, usage[shard], batch)
     run = ledger.run(context.run)
     assert run is not None
     if run.state in (RunState.FINISHED, RunState.SETTLED):
@@ -42,7 +47,9 @@ def recollect_run(ledger: Ledger, context: RunContext) -> None:
     with ledger.transaction("recollected") as tx:
         for number, vector in vectors.items():
             tx.save_vector(context.run, number, vector)
-        tx.put_usage(usage)
+        for shard, records in usage.items():
+            tx.put_usage(records)
+            settle_cost(tx, context, shard, records, lost=lost[shard])
         tx.move_run(context.run, RunEvent.RECOLLECTED, context.clock.now())
 
 

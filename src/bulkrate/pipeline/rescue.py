@@ -10,8 +10,9 @@ from __future__ import annotations
 from bulkrate.core.lanes import Escape, Lane, rescue_at
 from bulkrate.core.shard_states import SHARD_TABLE, ShardState
 from bulkrate.ledger.records import ShardRecord
+from bulkrate.pipeline.budget import room
 from bulkrate.pipeline.context import RunContext
-from bulkrate.pricing import Quote, bill, make_quote
+from bulkrate.pricing import Quote, make_quote
 
 
 def rows_left(context: RunContext, shards: dict[int, ShardRecord]) -> int:
@@ -48,21 +49,17 @@ def unsent(shard: ShardRecord) -> bool:
 
 
 def _affordable(context: RunContext, left: int) -> bool:
-    """Whether what was billed, what running batches have answered, and the ceiling of sending the rows that
-    are left live, stay within the approved cost."""
-    if context.max_cost is None:
+    """Whether what running batches have answered, and the ceiling of sending the rows that are left on the
+    faster lane, stay within every budget."""
+    most = room(context)
+    if most is None:
         return True
-    now = context.clock.now()
-    name = f"{context.provider}/{context.model}"
     shards = context.ledger.shards(context.run)
-    used = [(name, r.usage, r.requests, r.lane) for r in context.ledger.usage(context.run)]
-    spent = bill(used, now, context.prices).cost
     open_requests = sum(shard.requests for shard in shards if shard.state not in SHARD_TABLE.final)
     answered = _quote(context, shards, max(open_requests - left, 0)).batch_max
-    rescue = _quote(context, shards, left).live_max
-    if spent is None or answered is None or rescue is None:
-        return False
-    return spent + answered + rescue <= context.max_cost
+    quote = _quote(context, shards, left)
+    rescue = quote.flex_max if context.rescue is Lane.FLEX else quote.live_max
+    return answered is not None and rescue is not None and answered + rescue <= most
 
 
 def _quote(context: RunContext, shards: list[ShardRecord], rows: int) -> Quote:
@@ -75,7 +72,8 @@ def _quote(context: RunContext, shards: list[ShardRecord], rows: int) -> Quote:
         input_tokens=-(-tokens * rows // max(requests, 1)),
         input_method="estimate",
         input_source="the share of rows left",
-        max_output_tokens=context.base_cap,
-        at=context.clock.now(),
+        max_output_tokens=context.budget.output_cap,
+        longest_input_tokens=context.budget.longest_input_tokens,
+        at=context.budget.priced_at,
         prices=context.prices,
     )

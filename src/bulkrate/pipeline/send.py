@@ -23,9 +23,10 @@ from bulkrate.core.json_value import writable
 from bulkrate.core.reconcile import BatchEnd
 from bulkrate.core.run_states import RunState
 from bulkrate.core.shard_states import ShardEvent, ShardState
-from bulkrate.errors import BulkrateError, OutcomeUnknown, QuotaError, Unreachable
+from bulkrate.errors import BulkrateError, OutcomeUnknown, QuotaError, Refused, Unreachable
 from bulkrate.ledger.answer_log import AnswerLog
 from bulkrate.ledger.records import ShardRecord
+from bulkrate.pipeline.budget import reserve
 from bulkrate.pipeline.context import RunContext
 from bulkrate.pipeline.durable import whole_file
 from bulkrate.pipeline.run_folder import BodyReader
@@ -49,6 +50,7 @@ class Sending:
     intents: AnswerLog
     tries: dict[int, int] = field(default_factory=dict)
     busy: int = 0
+    lost: int = 0  # calls cut short, which may be billed beside those that are made in their place
     paused_until: datetime | None = None
     cancelled: bool = False
     failures: list[Exception] = field(default_factory=list)
@@ -62,15 +64,21 @@ class Sending:
 async def send(context: RunContext, shard: ShardRecord, *, cancelling: bool) -> None:
     """Answer every request of the shard that has no answer yet; a cancelled run sends no more."""
     if shard.state is ShardState.PACKED:
-        with context.transaction("send_intended") as tx:
-            at = context.clock.now()
-            tx.move_shard(shard.run, shard.number, ShardEvent.SEND_INTENDED, at, submitted_at=at)
+        try:
+            with context.transaction("send_intended") as tx:
+                reserve(tx, context, shard)
+                at = context.clock.now()
+                tx.move_shard(shard.run, shard.number, ShardEvent.SEND_INTENDED, at, submitted_at=at)
+        except Refused:
+            return  # the money is needed elsewhere by now: whether to wait is `drive`'s to decide
     folder = context.folder.answers_dir(shard.number, shard.digest)
     with AnswerLog(folder / "answers") as answers, AnswerLog(folder / "intents") as intents:
         left = [number for number in range(shard.requests) if custom_id(shard, number) not in answers]
         if left and not cancelling:
             work: deque[tuple[int, bytes | None]] = deque((number, None) for number in left)
-            sending = Sending(shard, work, answers, intents)
+            sending = Sending(shard, work, answers, intents, lost=possibly_billed(answers, intents))
+            if sending.lost:
+                _reserve_lost(context, sending)
             await _answer_all(context, sending, left)
             cancelling = sending.cancelled
         lost = possibly_billed(answers, intents)
@@ -164,6 +172,9 @@ async def _answer(context: RunContext, sending: Sending, request: int, body: byt
     except (QuotaError, Unreachable) as error:
         if not isinstance(error, OutcomeUnknown):
             await sending.intents.append(intent + REFUSED, {})
+        else:
+            sending.lost += 1
+            _reserve_lost(context, sending)
         context.throttle.refused()
         delay_s = context.pacing.retry_delay_s(tried, error.retry_after_s)
         sending.paused_until = context.clock.now() + timedelta(seconds=delay_s)
@@ -179,6 +190,12 @@ async def _answer(context: RunContext, sending: Sending, request: int, body: byt
     signal("send.after")
     await sending.answers.append(name, line)
     context.on_change()
+
+
+def _reserve_lost(context: RunContext, sending: Sending) -> None:
+    """Reserve for the calls that were lost, too, before one is made in their place. Raises `Refused`."""
+    with context.transaction("lost_calls") as tx:
+        reserve(tx, context, sending.shard, lost=sending.lost)
 
 
 def land_answers(context: RunContext, shard: ShardRecord) -> None:

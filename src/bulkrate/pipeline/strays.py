@@ -15,6 +15,8 @@ import orjson
 from bulkrate.core.reconcile import BatchEnd
 from bulkrate.errors import ProviderError
 from bulkrate.ledger.records import ShardRecord
+from bulkrate.pipeline.budget import lost_calls, settle
+from bulkrate.pipeline.collect import batch_of
 from bulkrate.pipeline.context import RunContext
 from bulkrate.providers.provider import BatchStatus
 
@@ -48,6 +50,9 @@ async def _end(context: RunContext, status: BatchStatus, copied: ShardRecord) ->
         # It may just have ended; that it was there is recorded all the same.
         with suppress(ProviderError):
             await context.connection.cancel(status.id)
+    usage = [each for each in context.ledger.usage(context.run) if each.shard == copied.number]
+    lost = lost_calls(context, copied, usage, batch_of(context, copied)) + copied.requests
     with context.transaction(KIND) as tx:
+        settle(tx, context, copied, usage, lost=lost)
         detail = {"batch": status.id, "requests": copied.requests}
         tx.add_event(context.run, KIND, context.clock.now(), copied.number, detail)

@@ -14,11 +14,13 @@ from bulkrate.errors import (
     OutcomeUnknown,
     ProviderError,
     QuotaError,
+    Refused,
     RequestRefused,
     Undecided,
     Unreachable,
 )
 from bulkrate.ledger.records import ShardRecord
+from bulkrate.pipeline.budget import reserve, worst_case
 from bulkrate.pipeline.context import RunContext
 from bulkrate.pipeline.run_folder import BodyReader
 from bulkrate.pipeline.shard_body import ShardBody
@@ -94,13 +96,14 @@ def _close_upload(context: RunContext, shard: ShardRecord, intent: int) -> None:
 
 
 async def create(context: RunContext, shard: ShardRecord) -> None:
-    """Begin the batch. The intent is recorded first; an unknown end leaves the shard in doubt."""
-    with context.transaction("create_intended") as tx:
-        at = context.clock.now()
-        tx.move_shard(
-            shard.run, shard.number, ShardEvent.CREATE_INTENDED, at, create_began_at=at, looked_at=None
-        )
-        intent = tx.open_intent(shard.run, shard.number, "create", context.epoch, shard.file_id, at)
+    """Begin the batch. The intent is recorded first; an unknown end leaves the shard in doubt.
+
+    Nothing happens when the money is needed elsewhere by now: whether to wait is `drive`'s to decide.
+    """
+    try:
+        intent = _intend(context, shard)
+    except Refused:
+        return
     signal("create.before")
     try:
         status = await context.connection.create(
@@ -135,6 +138,16 @@ async def create(context: RunContext, shard: ShardRecord) -> None:
         submitted(tx, context, shard, status, ShardEvent.CREATE_ANSWERED)
     context.failures.pop(shard.number, None)
     context.on_change()
+
+
+def _intend(context: RunContext, shard: ShardRecord) -> int:
+    with context.transaction("create_intended") as tx:
+        reserve(tx, context, shard)
+        at = context.clock.now()
+        tx.move_shard(
+            shard.run, shard.number, ShardEvent.CREATE_INTENDED, at, create_began_at=at, looked_at=None
+        )
+        return tx.open_intent(shard.run, shard.number, "create", context.epoch, shard.file_id, at)
 
 
 def _after_create(
@@ -195,8 +208,9 @@ def _refused(context: RunContext, shard: ShardRecord, intent: int, error: Provid
 def submitted(
     tx: Transaction, context: RunContext, shard: ShardRecord, status: BatchStatus, event: ShardEvent
 ) -> None:
-    """Record that the shard's batch is with the provider."""
+    """Record that the shard's batch is with the provider; it may cost, whatever the limits say by now."""
     at = context.clock.now()
+    tx.reserve(shard.run, shard.number, worst_case(context, shard), at)
     tx.put_batch(context.batch_record(shard, status))
     tx.move_shard(
         shard.run,

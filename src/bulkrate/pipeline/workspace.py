@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -15,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from bulkrate.core.budget import Scope
 from bulkrate.core.lanes import Lane
 from bulkrate.core.pacing import Pacing
 from bulkrate.core.retry import RetryPolicy
@@ -26,21 +26,24 @@ from bulkrate.ledger.home import Home
 from bulkrate.ledger.ledger import Ledger
 from bulkrate.ledger.records import RunRecord
 from bulkrate.pipeline.assemble import PARTITION_ROWS
+from bulkrate.pipeline.budget import budget_of, limit_run
+from bulkrate.pipeline.budget_check import check_quote
 from bulkrate.pipeline.clock import Clock, SystemClock
 from bulkrate.pipeline.context import RunContext
 from bulkrate.pipeline.deliver import deliver_run, deliverer_for
 from bulkrate.pipeline.drive import drive
+from bulkrate.pipeline.forget import forget, forgettable
 from bulkrate.pipeline.hints import Bell
 from bulkrate.pipeline.join import Delivery
+from bulkrate.pipeline.leave import leave
 from bulkrate.pipeline.prepare import assemble_run, begin_run, choose_run, packer_for
 from bulkrate.pipeline.prices import find_prices
 from bulkrate.pipeline.recollect import recollect_run
 from bulkrate.pipeline.redirect import check_lane, redirected
 from bulkrate.pipeline.run_folder import Partitions, RunFolder
 from bulkrate.pipeline.setup import Setup
-from bulkrate.pipeline.strays import end_strays
 from bulkrate.pipeline.tick import OnError, tick, work
-from bulkrate.pricing import PriceList, Quote, check_max_cost
+from bulkrate.pricing import PriceList, Quote
 
 # Names a ledger elsewhere: a URL, or another file.
 LEDGER = "BULKRATE_LEDGER"
@@ -113,11 +116,15 @@ class Workspace:
         return None if run.quote_json is None else Quote.from_json(orjson.loads(run.quote_json))
 
     def approve(self, run: RunRecord, *, decide: Decide, max_cost: Decimal | None = None) -> RunRecord:
-        """Hold the quote against `max_cost` and ask `decide`; a run that costs nothing needs no yes.
+        """Hold the quote against the budgets and ask `decide`; a run that costs nothing needs no yes.
 
-        Raises `Refused` when the answer is no, `RowsRejected` when the job wants none rejected.
+        `max_cost` is the run's limit; of a run that was approved before, the new one. Raises `Refused` when
+        the answer is no, `RowsRejected` when the job wants none rejected.
         """
         if run.state is not RunState.READY:
+            if max_cost is not None and run.state is not RunState.FINISHED:
+                with self.ledger.transaction("limited") as tx:
+                    limit_run(tx, run.id, max_cost, self.clock.now())
             return run
         job = self.setup(run).job
         rejected = self.ledger.balance(run.id).rejected
@@ -128,7 +135,7 @@ class Workspace:
             )
         quote = self.quote(run)
         assert quote is not None
-        check_max_cost(quote, max_cost)
+        check_quote(self, run, quote, max_cost)
         costs = not quote.free and quote.rows > 0
         if costs and not decide(quote):
             raise Refused(
@@ -146,7 +153,7 @@ class Workspace:
                 )
             tx.move_run(run.id, RunEvent.APPROVED, now, approved_at=now)
             if max_cost is not None:
-                tx.add_event(run.id, "max_cost", now, detail={"max_cost": str(max_cost)})
+                limit_run(tx, run.id, max_cost, now)
         return self.run(run.id)
 
     def setup(self, run: RunRecord) -> Setup:
@@ -290,45 +297,23 @@ class Workspace:
             lease_s=lease_s,
             skew_s=skew_s,
             leased_at=now,
+            budget=budget_of(self.ledger, run, setup.job, setup.max_output_tokens),
             lane=Lane(lane.use),
             rescue=None if lane.rescue == "none" else Lane(lane.rescue),
             deadline_at=deadline_at,
-            max_cost=self._max_cost(run.id),
             prices=self.prices,
             canary=setup.job.canary,
             on_in_doubt=lane.on_in_doubt,
             on_change=on_change,
         )
 
-    def _max_cost(self, run_id: str) -> Decimal | None:
-        """The limit the run was approved under, the latest if several."""
-        limits = [event.detail_json for event in self.ledger.events(run_id) if event.kind == "max_cost"]
-        return Decimal(orjson.loads(limits[-1])["max_cost"]) if limits and limits[-1] else None
-
     async def _leave(self, context: RunContext, setup: Setup) -> None:
         """What is left to do at the provider; whatever goes wrong there, the answers are delivered."""
         try:
-            await end_strays(context)
-            await self._tidy(context, setup)
+            await leave(context, setup)
         except Exception:
             self._delivered(self.run(context.run))
             raise
-
-    async def _tidy(self, context: RunContext, setup: Setup) -> None:
-        """Delete the remote files that the job does not keep; one that stays costs nothing."""
-        keep = setup.job.keep_remote
-        if keep == "all":
-            return
-        traits = setup.provider.traits(setup.model)
-        if keep == "results" and traits.inputs_tell:
-            return
-        files = [shard.file_id for shard in self.ledger.shards(context.run)]
-        if keep == "none" and traits.results_can_be_deleted:
-            for batch in self.ledger.batches(context.run):
-                files += [file_id for _, file_id in orjson.loads(batch.results_json)]
-        for file_id in filter(None, files):
-            with suppress(BulkrateError):
-                await context.connection.delete_file(file_id)
 
     def cancel(self, run_id: str) -> RunRecord:
         """Ask for a run's end: nothing new is submitted; `advance` cancels and harvests what runs."""
@@ -337,8 +322,9 @@ class Workspace:
                 tx.move_run(run_id, RunEvent.CANCEL, self.clock.now())
         return self.run(run_id)
 
-    def retry(self, run_id: str) -> int:
-        """Make the failed rows of a finished run pending again; returns how many."""
+    def retry(self, run_id: str, *, max_cost: Decimal | None = None) -> int:
+        """Make the failed rows of a finished run pending again; returns how many. `max_cost` is what sending
+        them may cost, on top of what the run did."""
         with self.home.run_lock(run_id):
             folder = RunFolder(self.home.run_dir(run_id))
             reopened = 0
@@ -354,6 +340,9 @@ class Workspace:
                     reopened += len(failed)
                     if failed:
                         tx.save_vector(run_id, part.number, vector)
+                if reopened and max_cost is not None:
+                    now = self.clock.now()
+                    limit_run(tx, run_id, tx.held(run_id, now)[Scope.RUN].amount + max_cost, now)
                 if reopened:
                     tx.move_run(run_id, RunEvent.REOPENED, self.clock.now(), finished_at=None)
             return reopened
@@ -391,26 +380,8 @@ class Workspace:
 
     def forgettable(self, older_than: datetime) -> list[str]:
         """Runs that `forget` would delete: finished or never approved, last touched before then."""
-        return [run.id for run in self.ledger.runs() if _forgettable(run, older_than)]
+        return [run.id for run in self.ledger.runs() if forgettable(run, older_than)]
 
     def forget(self, older_than: datetime) -> list[str]:
         """Delete the forgettable runs, files and ledger rows; returns their ids. One in use is left."""
-        gone = []
-        for run in self.forgettable(older_than):
-            try:
-                with self.home.run_lock(run):
-                    with self.ledger.transaction("clean") as tx:
-                        # It may have been approved, or retried, since it was listed.
-                        if not _forgettable(tx.run(run), older_than):
-                            continue
-                        tx.delete_run(run)
-                    shutil.rmtree(self.home.run_dir(run), ignore_errors=True)
-            except RunBusy:
-                continue
-            gone.append(run)
-        return gone
-
-
-def _forgettable(run: RunRecord, older_than: datetime) -> bool:
-    ended = (RunState.FINISHED, RunState.READY, RunState.ASSEMBLING)
-    return run.updated_at < older_than and run.state in ended
+        return forget(self.ledger, self.home, older_than)

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import date, datetime
-from decimal import ROUND_CEILING, Decimal
+from decimal import Decimal
 from typing import Any, Literal
 
+from bulkrate.core.budget import Held, Limit, Scope
 from bulkrate.core.usage import Usage
-from bulkrate.errors import Refused
 from bulkrate.pricing.bills import bill
+from bulkrate.pricing.budgets import Wanted, hold
 from bulkrate.pricing.ceiling import Load, ceiling
-from bulkrate.pricing.money import format_money, parse_money
+from bulkrate.pricing.money import parse_money
 from bulkrate.pricing.price_list import PUBLISHED, PriceList
 from bulkrate.pricing.rates import Rate, price
 
-__all__ = ["InputMethod", "Quote", "bill", "check_max_cost", "make_quote", "parse_money"]
+__all__ = ["InputMethod", "Quote", "bill", "check_max_cost", "make_quote", "parse_money", "wanted_of"]
 
 InputMethod = Literal["exact", "estimate"]
 
@@ -53,6 +54,7 @@ class Quote:
     lane: str = "batch"
     flex_max: Decimal | None = None
     published_flex_rate: bool = False
+    longest_input_tokens: int | None = None  # the longest single row
 
     @property
     def cost_max(self) -> Decimal | None:
@@ -174,6 +176,7 @@ def make_quote(
         lane=lane,
         flex_max=ceiling(flex, load),
         published_flex_rate=flex is not None and flex.published,
+        longest_input_tokens=longest_input_tokens,
     )
 
 
@@ -202,30 +205,22 @@ def _part(load: Load, rows: int, input_tokens: int) -> Load:
     )
 
 
+def wanted_of(quote: Quote, proposed_cap: int | None = None) -> Wanted:
+    """What the quote asks for."""
+    return Wanted(
+        quote.cost_max,
+        "the ceiling",
+        f"{quote.provider}/{quote.model}",
+        priced=quote.input_only is not None,
+        currency=quote.currency,
+        proposed_cap=proposed_cap,
+    )
+
+
 def check_max_cost(quote: Quote, max_cost: Decimal | None) -> None:
     """Refuse a quote whose ceiling is over the limit, or whose ceiling nobody knows."""
-    if max_cost is None:
-        return
-    limit = format_money(max_cost, quote.currency)
-    if quote.cost_max is None:
-        if quote.input_only is None:
-            raise Refused(
-                f"a limit of {limit} cannot be kept: price unknown for {quote.provider}/{quote.model}",
-                code="price_unknown",
-                hint="check the model's name, or run without --max-cost",
-            )
-        raise Refused(
-            f"a limit of {limit} cannot be kept: without a cap on output the ceiling is unknown",
-            code="no_output_cap",
-            hint="set request.max_output_tokens, or run without --max-cost",
-        )
-    if quote.cost_max > max_cost:
-        most = format_money(quote.cost_max, quote.currency, rounding=ROUND_CEILING)
-        raise Refused(
-            f"the ceiling of {most} is over the limit of {limit}",
-            code="over_max_cost",
-            hint="raise --max-cost, lower request.max_output_tokens, or send fewer rows",
-        )
+    if max_cost is not None:
+        hold(Limit(Scope.RUN, max_cost), Held(), wanted_of(quote))
 
 
 def _price_notes(batch: Rate, load: Load) -> Iterable[str]:

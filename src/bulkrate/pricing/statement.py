@@ -88,6 +88,11 @@ class Statement:
             return None
         return self.whole.cost / self.accepted_rows
 
+    @property
+    def quote_error(self) -> Decimal | None:
+        """How much higher the quote was than the bill."""
+        return None if self.quoted is None or self.whole.cost is None else self.quoted - self.whole.cost
+
     def to_json(self) -> dict[str, Any]:
         """A plain document: money as strings, so that no reader rounds it."""
         return {
@@ -95,6 +100,7 @@ class Statement:
             "currency": self.currency,
             **self.whole.to_json(),
             "quoted": text(self.quoted),
+            "quote_error": text(self.quote_error),
             "accepted_rows": self.accepted_rows,
             "per_accepted_row": text(self.per_accepted_row),
             "wasted": {ended: each.to_json() for ended, each in self.wasted.items()},

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pickle
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from bulkrate.errors import JobError
 from bulkrate.jobs.fields import duration_s
 from bulkrate.jobs.load import job_name, load_job, load_job_mapping, openai_batch_job
 from bulkrate.jobs.spec import Job
@@ -138,3 +140,31 @@ def test_the_folder_of_the_file_is_the_base(tmp_path, monkeypatch):
     job = load_job("jobs/a.bulk.yaml")
     assert job.base == Path.cwd() / "jobs"
     assert job.sink_path == Path.cwd() / "jobs" / ".." / "out.csv"
+
+
+@pytest.mark.parametrize(
+    ("written", "month"),
+    [(20, "20"), (0.5, "0.5"), ("20 USD", "20"), ("$0.10", "0.10"), (Decimal("1.25"), "1.25")],
+)
+def test_a_budget_is_an_exact_amount(written, month):
+    job = with_(budget={"month": written})
+    assert (job.budget.month, job.budget.run) == (Decimal(month), None)
+    assert Job.model_validate({**job.model_dump(mode="json"), "base": "/data"}).budget == job.budget
+    assert job.identity() == with_().identity(), "what it may cost changes no answer"
+
+
+@pytest.mark.parametrize(
+    ("budget", "said"),
+    [
+        ({"month": "1,500"}, "not an amount of money"),
+        ({"month": "20 EUR"}, "prices are in USD"),
+        ({"run": -1}, "not an amount of money"),
+        ({"run": True}, "must be an amount of money"),
+        ({"run": float("inf")}, "not an amount of money"),
+        ({"day": 3}, "there is no such field"),
+        (20, "budget"),
+    ],
+)
+def test_a_budget_that_is_none(budget, said):
+    with pytest.raises(JobError, match=said):
+        with_(budget=budget)
