@@ -109,3 +109,16 @@ def test_numbers_that_are_none_do_not_hide_how_deep_an_embedding_is(tmp_path: Pa
     line = f'{{"custom_id": "{ID}", "response": {{"status_code": 200, "body": {{"data": {data}}}}}}}'
     decoded = wire.decode(line.encode(), Embedding())
     kept(tmp_path, judge(Embedding())(decoded.outcome))
+
+
+@pytest.mark.parametrize("name", ["google", "bedrock"])
+def test_an_embedding_nested_too_deep_to_keep_is_no_answer(name: str) -> None:
+    model = {"google": "gemini-embedding-001", "bedrock": "amazon.titan-embed-text-v2:0"}[name]
+    wire: Any = get_provider(name).wire(model, "embed")
+    deep = "[" * 990 + "]" * 990
+    line = {
+        "google": f'{{"key": "{ID}", "response": {{"embedding": {{"values": {deep}}}}}}}',
+        "bedrock": f'{{"recordId": "{ID}", "modelOutput": {{"embedding": {deep}}}}}',
+    }[name]
+    decoded = wire.decode(line.encode(), Embedding())
+    assert decoded is None or not judge(Embedding())(decoded.outcome).succeeded

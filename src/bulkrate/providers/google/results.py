@@ -166,7 +166,7 @@ def _embedding(response: Mapping[str, Any]) -> Outcome:
     usage, model = Usage(input_tokens=used), text_of(response.get("modelVersion"))
     if not isinstance(values, list) or not values:
         return Outcome(ErrorClass.TRANSIENT, "the answer has no vector", None, None, model, usage)
-    text = json_of([{"object": "embedding", "index": 0, "embedding": values}])
+    text = json_of([{"object": "embedding", "index": 0, "embedding": values}]) or ""
     return Outcome(text=text, model=model, usage=usage)
 
 
