@@ -135,8 +135,8 @@ def _differences(workspace: Workspace, plan: PlanFile, setup: Setup, now: dateti
 
 
 def changed_fields(planned: Job, now: Job) -> list[str]:
-    """The fields of a job that differ, by their paths. Where the answers go, and the most they may cost, is no
-    matter of a plan."""
+    """The fields of a job that differ, by their paths. Where the answers go, and the most they may cost, is
+    no matter of a plan."""
     before, after = _whole(planned), _whole(now)
     return list(_differing(before, after, ""))
 
