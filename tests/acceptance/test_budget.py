@@ -38,6 +38,8 @@ def test_the_budget_of_a_ledger(with_provider: WithProvider) -> None:
     assert (refused.code, refused.json()["error"]["code"]) == (4, "over_budget")
     assert "raise it by `bulkrate budget AMOUNT`" in refused.json()["error"]["hint"]
     assert "0.00000010 USD left of the ledger's monthly budget" in refused.err
+    planned = command("plan", "tickets.bulk.yaml")
+    assert "budget: 0.00000010 USD left of the ledger's monthly budget" in planned.err
     assert command("budget", "none").code == 0
     assert command("run", "tickets.bulk.yaml", "--yes", "--poll", "0.02").code == 0
     document = command("budget", "--json").json()

@@ -19,7 +19,7 @@ from bulkrate.core.run_states import RunState
 from bulkrate.core.usage import Usage
 from bulkrate.jobs.load import load_job_mapping
 from bulkrate.ledger.home import Home
-from bulkrate.pipeline.report import report
+from bulkrate.pipeline.reforecast import full_report
 from bulkrate.pipeline.spending import spending_of
 from bulkrate.pipeline.workspace import Workspace
 from bulkrate.pricing import price, rate
@@ -46,7 +46,7 @@ def test_bill_and_unattributed_are_the_providers_meter(tmp_path: Path) -> None:
         run = anyio.run(lambda: space.advance(run.id, timeout_s=4 * 3600))
 
     assert run.state is RunState.FINISHED
-    document = report(space.ledger, run, space.prices)
+    document = full_report(space, run)
     assert document["rows"]["succeeded"] == ROWS
     found = spending_of(space.ledger, space.home, [run], space.prices, by=("lane", "attempt", "ended"))
     assert set(found.wasted) == {"truncated", "unattributed"}

@@ -139,7 +139,8 @@ def pairs(found: Statement) -> list[tuple[str, str]]:
         shown.append(("quoted", "without an upper end"))
     elif found.quoted:
         most = format_money(found.quoted, found.currency, rounding=ROUND_CEILING)
-        shown.append(("quoted", f"at most {most}"))
+        share = "" if whole.cost is None else f"; the bill is {100 * whole.cost / found.quoted:.0f} % of that"
+        shown.append(("quoted", f"at most {most}{share}"))
         if whole.cost is not None:
             shown.append(("quote error", quote_error(found.quoted, whole.cost, found.currency)))
     if whole.live and whole.saving is not None:

@@ -92,7 +92,9 @@ def plan(
     """
     from bulkrate.cli.choosing import job_of, workspace_of
     from bulkrate.cli.preparing import counting
+    from bulkrate.cli.quoting import left_of
     from bulkrate.cli.showing_plans import show, write
+    from bulkrate.pipeline.budget_check import budgets_of_job
     from bulkrate.pipeline.plan import Planning
 
     terminal: Terminal = context.obj
@@ -109,11 +111,14 @@ def plan(
             sample = planning.pilot_job(pilot_rows, pilot_lane)
             send_pilot(terminal, workspace, planning, sample, yes=yes, timeout_s=timeout, poll_s=poll)
         made = planning.plan(job_file=Path(file), store_cost=store_cost, reprocess=reprocess)
+        budgets = budgets_of_job(workspace, job)
     write(made, target)
     if json:
         terminal.document(made.to_json())
     else:
         show(terminal, made)
+        for limit, held in budgets:
+            terminal.note(f"budget: {left_of(limit, held)}")
     terminal.note(f"written to {target}: `bulkrate run {target}` runs just this")
     return 0
 

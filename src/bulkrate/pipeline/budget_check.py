@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from decimal import Decimal
-from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bulkrate.core.budget import Held, Limit, Scope
+from bulkrate.core.budget import Held, Limit, Scope, held, month_of
 from bulkrate.ledger.records import RunRecord
 from bulkrate.pipeline.budget import limits_of, with_ledgers
-from bulkrate.pipeline.row_files import read_parquet
-from bulkrate.pipeline.run_folder import RunFolder
+from bulkrate.pipeline.history import History
 from bulkrate.pricing import Quote
 from bulkrate.pricing.budgets import hold, proposed_cap
 from bulkrate.pricing.quote import wanted_of
 
 if TYPE_CHECKING:
+    from bulkrate.jobs.spec import Job
     from bulkrate.pipeline.workspace import Workspace
-
-# Answers to look at for a cap; more change it little.
-ENOUGH = 20_000
 
 
 def budgets_of(
@@ -36,7 +30,19 @@ def budgets_of(
     limits = limits_of(ledger, run, workspace.setup(run).job, max_cost)
     found = [(limit, so_far[limit.scope]) for limit in with_ledgers(limits, ledger.budget())]
     if max_cost is not None:
-        found = [(limit, Held() if limit.scope is Scope.RUN else held) for limit, held in found]
+        found = [(limit, Held() if limit.scope is Scope.RUN else counted) for limit, counted in found]
+    return found
+
+
+def budgets_of_job(workspace: Workspace, job: Job) -> list[tuple[Limit, Held]]:
+    """Every limit on a run of the job that is not begun, with what counts against it now."""
+    month = workspace.ledger.reservations(month=month_of(workspace.clock.now()))
+    found = [(limit, held(month)) for limit in with_ledgers((), workspace.ledger.budget())]
+    if job.budget.month is not None:
+        mine = held(each for each in month if each.job_name == job.name)
+        found.insert(0, (Limit(Scope.JOB, job.budget.month), mine))
+    if job.budget.run is not None:
+        found.insert(0, (Limit(Scope.RUN, job.budget.run), Held()))
     return found
 
 
@@ -47,20 +53,7 @@ def check_quote(workspace: Workspace, run: RunRecord, quote: Quote, max_cost: De
         return
     cap = None
     if quote.output_tokens_max is None and quote.cost_max is None:
-        cap = proposed_cap(list(islice(_answer_lengths(workspace, run), ENOUGH)))
+        answers = History.of(workspace.ledger, workspace.home, workspace.setup(run)).answers()
+        cap = proposed_cap([each.output_tokens for each in answers])
     for limit, so_far in budgets:
         hold(limit, so_far, wanted_of(quote, cap))
-
-
-def _answer_lengths(workspace: Workspace, run: RunRecord) -> Iterator[int]:
-    """Output tokens of answers that earlier runs of the job got from the same model."""
-    for earlier in workspace.ledger.runs(job_name=run.job_name):
-        if (earlier.provider, earlier.model) != (run.provider, run.model):
-            continue
-        folder = RunFolder(workspace.home.run_dir(earlier.id))
-        paths = (folder.outcomes_path(shard.number) for shard in workspace.ledger.shards(earlier.id))
-        for path in filter(Path.exists, paths):
-            table = read_parquet(path, ["error", "output_tokens"]).to_pylist()
-            yield from (
-                row["output_tokens"] for row in table if row["error"] is None and row["output_tokens"]
-            )

@@ -14,12 +14,10 @@ from typing import Any
 
 import orjson
 
-from bulkrate.core.budget import Scope
 from bulkrate.core.lanes import Lane
 from bulkrate.core.pacing import Pacing
 from bulkrate.core.retry import RetryPolicy
 from bulkrate.core.run_states import RUN_TABLE, RunEvent, RunState
-from bulkrate.core.vector import RowState
 from bulkrate.errors import BulkrateError, Refused, RowsRejected, RunBusy
 from bulkrate.jobs.spec import Job
 from bulkrate.ledger.home import Home
@@ -40,6 +38,7 @@ from bulkrate.pipeline.prepare import assemble_run, begin_run, choose_run, packe
 from bulkrate.pipeline.prices import find_prices
 from bulkrate.pipeline.recollect import recollect_run
 from bulkrate.pipeline.redirect import check_lane, redirected
+from bulkrate.pipeline.reopen import reopen
 from bulkrate.pipeline.run_folder import Partitions, RunFolder
 from bulkrate.pipeline.setup import Setup
 from bulkrate.pipeline.tick import OnError, tick, work
@@ -326,26 +325,7 @@ class Workspace:
         """Make the failed rows of a finished run pending again; returns how many. `max_cost` is what sending
         them may cost, on top of what the run did."""
         with self.home.run_lock(run_id):
-            folder = RunFolder(self.home.run_dir(run_id))
-            reopened = 0
-            with self.ledger.transaction("retry") as tx:
-                for part, vector in self.ledger.vectors(run_id):
-                    failed = list(vector.rows_in(RowState.FAILED))
-                    aliases = folder.pairs(folder.aliases_path, part.first_row, part.first_row + part.rows)
-                    for index in failed:
-                        if part.first_row + index in aliases:
-                            vector.alias(index)
-                        else:
-                            vector.reopen(index)
-                    reopened += len(failed)
-                    if failed:
-                        tx.save_vector(run_id, part.number, vector)
-                if reopened and max_cost is not None:
-                    now = self.clock.now()
-                    limit_run(tx, run_id, tx.held(run_id, now)[Scope.RUN].amount + max_cost, now)
-                if reopened:
-                    tx.move_run(run_id, RunEvent.REOPENED, self.clock.now(), finished_at=None)
-            return reopened
+            return reopen(self.ledger, self.home, run_id, self.clock.now(), max_cost=max_cost)
 
     def recollect(self, run_id: str) -> None:
         """Decode every landed result file again, and deliver again."""
