@@ -17,6 +17,7 @@ from bulkrate.pipeline.workspace import Workspace
 from bulkrate.testing import MisbehavingProvider
 
 Row = tuple[str, str]
+ROWS: list[Row] = [(f"T-{number}", f"ticket {number}") for number in range(30)]
 
 
 class Desk:

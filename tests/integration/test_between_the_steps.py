@@ -2,40 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
-from test_runs import ROWS, Desk
+from moments import at
+from table_desk import ROWS, Desk
 
-from bulkrate import signals
 from bulkrate.core.run_states import RunEvent, RunState
 from bulkrate.core.shard_states import ShardState
 from bulkrate.errors import Refused
 from bulkrate.pipeline.drive import drive
 from bulkrate.pipeline.report import report
 from bulkrate.providers.provider import BatchStatus, Submission
-
-
-@contextmanager
-def at(moment: str, act: Callable[[], object]) -> Iterator[None]:
-    """Let somebody act at this moment, the first time it comes."""
-    left = [act]
-
-    def listener(name: str) -> None:
-        if name == moment and left:
-            left.pop()()
-
-    signals.listen(listener)
-    try:
-        yield
-    finally:
-        signals.listen(None)
-    assert not left, f"{moment} never came"
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_between_the_steps import at
-from test_runs import ROWS, Desk
+from moments import at
+from table_desk import ROWS, Desk
 
 from bulkrate.errors import LedgerError
 
