@@ -6,28 +6,29 @@ ones opened, and the output and the logs that pytest captured; a key that is fou
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import zstandard
 
-KEYS = re.compile(
-    rb"sk-misbehaving|test-key-canary|sk-ant-0123456789|(?:sk|AIza|mistral|azure)-test-0123456789"
-)
+# What the keys of all tests have in them; plain bytes are found ten times as fast as a pattern.
+KEYS = (b"sk-misbehaving", b"test-key-canary", b"-test-0123456789", b"sk-ant-0123456789")
 ALLOWED = frozenset({"state.json", "trace"})
 """What a misbehaving provider told its starter, and what strace saw go over the network."""
 
 _SAID = pytest.StashKey[list[str]]()
 
 
+def has_key(content: bytes) -> bool:
+    """Whether a key can be read in these bytes."""
+    return any(key in content for key in KEYS)
+
+
 def leaks(folder: Path) -> list[str]:
     """The files under `folder` in which a key can be read."""
     files = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
-    return [
-        str(path) for path in files if path.name not in ALLOWED and any(map(KEYS.search, _readings(path)))
-    ]
+    return [str(path) for path in files if path.name not in ALLOWED and any(map(has_key, _readings(path)))]
 
 
 def _readings(path: Path) -> Iterator[bytes]:
@@ -65,7 +66,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     report = yield
     texts = [text for _, text in report.sections]
-    if any(KEYS.search(text.encode(errors="replace")) for text in texts):
+    if any(has_key(text.encode(errors="replace")) for text in texts):
         item.config.stash[_SAID].append(f"the output of {report.nodeid}")
     return report
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -16,6 +16,9 @@ from bulkrate.pipeline.digests import scattered
 from bulkrate.pipeline.encode import Encoded, Encoder
 from bulkrate.pipeline.run_folder import PARTITION_ROWS, RunFolder
 from bulkrate.tokens.counter import TokenCounter
+
+HELD_BYTES = 8_000_000
+"""Bodies are written out when they are this large together: rows with files in them may be of any size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,20 +87,20 @@ class PartitionAssembler:
         with self._folder.line_writer(number) as write_lines:
             for portion in chain([first], remaining):
                 for block in portion.blocks(BLOCK_ROWS):
-                    write_lines(self._encode(block, columns, counter))
+                    for bodies in self._encode(block, columns, counter):
+                        write_lines(bodies)
         self._folder.write_manifest(number, columns.finished())
         if self._also:
             self._folder.write_counts(number, columns.also)
         return columns.result(number)
 
-    def _encode(self, block: Block, columns: _Columns, counter: TokenCounter) -> list[bytes]:
+    def _encode(self, block: Block, columns: _Columns, counter: TokenCounter) -> Iterator[list[bytes]]:
+        """The bodies of a block, in lists of not much more than `HELD_BYTES`."""
         rows = block.rows
-        bodies = [b""] * len(rows)
-        chats: list[list[tuple[str, str]]] = []
-        counted: list[int] = []
         base = columns.begin(block.first, len(rows))
         most, encode = self._checks.line_bytes, self._encoder.encode
         hashes, prints, sizes = columns.row_hash, columns.fingerprint, columns.body_bytes
+        held = _Held(0)
         for index, values in enumerate(rows):
             at = base + index
             found: Encoded | Problem
@@ -110,23 +113,30 @@ class PartitionAssembler:
                 found = Problem("too_large", f"the request is {len(found.body):,} bytes, over the limit")
             if isinstance(found, Problem):
                 columns.reject(at, found, block.where[index])
+                held.bodies.append(b"")
                 continue
-            bodies[index] = found.body
+            held.add(index, found)
             prints[at] = found.fingerprint
             sizes[at] = len(found.body)
-            chats.append(found.texts)
-            counted.append(index)
+            if held.size_bytes >= HELD_BYTES:
+                yield self._counted(held, block, base, columns, counter)
+                held = _Held(index + 1)
+        yield self._counted(held, block, base, columns, counter)
+
+    def _counted(
+        self, held: _Held, block: Block, base: int, columns: _Columns, counter: TokenCounter
+    ) -> list[bytes]:
+        """What is held, its prompts counted and those that are too long rejected."""
         for counted_by, make_counter in zip(columns.also, self._also, strict=True):
-            for index, tokens in zip(counted, self._count(chats, make_counter()), strict=True):
+            for index, tokens in zip(held.sent, self._count(held.chats, make_counter()), strict=True):
                 counted_by[base + index] = tokens
-        counts = self._count(chats, counter)
-        for index, tokens in zip(counted, counts, strict=True):
+        for index, tokens in zip(held.sent, self._count(held.chats, counter), strict=True):
             columns.tokens[base + index] = tokens
             problem = self._too_long(tokens)
             if problem is not None:
                 columns.reject(base + index, problem, block.where[index])
-                bodies[index] = b""
-        return bodies
+                held.bodies[index - held.first] = b""
+        return held.bodies
 
     def _count(self, chats: list[list[tuple[str, str]]], counter: TokenCounter) -> list[int]:
         """Prompt tokens of each request; texts to embed are counted by themselves, without a chat around."""
@@ -159,6 +169,23 @@ class PartitionAssembler:
         if output:
             said += f" and up to {output:,} of answer"
         return Problem("too_long", f"{said} are over the context window of {window:,}")
+
+
+@dataclass(slots=True)
+class _Held:
+    """Bodies of a block's rows from index `first` on, and the indexes and texts of those that are sent."""
+
+    first: int
+    bodies: list[bytes] = field(default_factory=list)
+    sent: list[int] = field(default_factory=list)
+    chats: list[list[tuple[str, str]]] = field(default_factory=list)
+    size_bytes: int = 0
+
+    def add(self, index: int, encoded: Encoded) -> None:
+        self.bodies.append(encoded.body)
+        self.sent.append(index)
+        self.chats.append(encoded.texts)
+        self.size_bytes += len(encoded.body)
 
 
 @dataclass(slots=True)
