@@ -218,6 +218,17 @@ def test_a_stuck_batch_is_left_in_time_and_only_the_rest_is_sent_again(
     assert timedelta(hours=1) < fake_clock.now() - began_at <= timedelta(hours=2)
 
 
+def test_a_stuck_batch_that_has_answered_all_is_cancelled_in_time_too(
+    tmp_path: Path, fake_clock: Any
+) -> None:
+    """Nothing is left by its own word, but nothing is here either."""
+    began_at = fake_clock.now()
+    result, batch, live = rescued(tmp_path, fake_clock, f"stuck=1,done={ROWS},phase=finalizing")
+    assert (result["state"], result["rows"]["succeeded"]) == (RunState.FINISHED, ROWS)
+    assert (batch.meter.rows_billed, sum(live.answered.values())) == (ROWS, 0)
+    assert fake_clock.now() - began_at <= timedelta(hours=2)
+
+
 def test_a_batch_that_is_in_time_is_left_alone(tmp_path: Path, fake_clock: Any) -> None:
     result, batch, live = rescued(tmp_path, fake_clock, "")
     assert result["rows"]["succeeded"] == ROWS

@@ -16,10 +16,13 @@ from bulkrate.pricing import Quote, make_quote
 
 
 def rows_left(context: RunContext, shards: dict[int, ShardRecord]) -> int:
-    """Unanswered requests of the shards on the batch lane, by the provider's own progress where it tells."""
+    """Unanswered requests of the shards on the batch lane, by the provider's own progress where it tells.
+
+    A batch that has answered all by its own word, and has not ended, counts as one: its answers are not here.
+    """
     done = {batch.id: batch.completed or 0 for batch in context.ledger.batches(context.run)}
     return sum(
-        shard.requests - done.get(shard.batch_id or "", 0)
+        max(shard.requests - done.get(shard.batch_id or "", 0), int(shard.state is ShardState.SUBMITTED))
         for shard in shards.values()
         if shard.state not in SHARD_TABLE.final and context.lane_of(shard) is Lane.BATCH
     )
