@@ -14,6 +14,7 @@ from openai.types.responses import Response
 
 from bulkrate.errors import ConfigError, JobError
 from bulkrate.jobs.load import openai_batch_job
+from bulkrate.testing.rehearsal import rehearse
 
 ROWS = 30
 MODEL = "openai/gpt-4.1-nano"
@@ -140,3 +141,10 @@ def test_the_sdk_drives_a_batch_of_responses(misbehaving_provider: Any) -> None:
         client.responses.create(model="gpt-4.1-nano", input="")
     assert batch.usage is not None
     assert batch.usage.total_tokens == response.usage.total_tokens if response.usage else None
+
+
+def test_a_rehearsal_speaks_it(tmp_path: Path, misbehaving_provider: Any, fake_clock: Any) -> None:
+    at = desk(tmp_path, misbehaving_provider(), fake_clock)
+    (tmp_path / "rehearsed").mkdir()
+    asked = at.job(api="responses", messages=[{"role": "user", "content": [{"text": "{{ body }}"}]}])
+    assert rehearse(asked, tmp_path / "rehearsed", env={}).report["rows"]["succeeded"] == ROWS

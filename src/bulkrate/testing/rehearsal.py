@@ -135,7 +135,12 @@ def count(counter: TokenCounter, body: Mapping[str, Any]) -> int:
     if "messages" not in body:
         given = body.get("input", "")
         return sum(counter.count_texts([given] if isinstance(given, str) else list(given)))
-    turns = [(str(turn["role"]), _text(turn.get("content"))) for turn in body["messages"]]
+    # A raw body may hold anything: whether it is refused is for the provider to say.
+    turns = [
+        (str(turn.get("role")), _text(turn.get("content")))
+        for turn in body["messages"]
+        if isinstance(turn, Mapping)
+    ]
     return counter.count_chats([turns])[0]
 
 

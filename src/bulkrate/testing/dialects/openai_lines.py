@@ -14,7 +14,7 @@ import orjson
 
 from bulkrate.testing import answers
 from bulkrate.testing.answers import TokenCounter
-from bulkrate.testing.dialects.openai_responses import response_to
+from bulkrate.testing.dialects.openai_responses import in_neutral_words, response_to
 from bulkrate.testing.faults import Fate
 from bulkrate.testing.records import JobError, JsonLines, Limits, RowContext, Scan, Usage
 from bulkrate.testing.replies import reply_to
@@ -76,7 +76,8 @@ class OpenAICodec(JsonLines):
             seen.add(custom_id)
             self._check_model(scan, body["model"], number, models)
             refused = refusal_of(body, endpoint) is not None
-            scan.add(custom_id, body, count_tokens, refused=refused)
+            asked = in_neutral_words(body) if endpoint == RESPONSES else body
+            scan.add(custom_id, asked, count_tokens, refused=refused)
             inputs += _input_count(body) if _embeds(endpoint) else 0
         if number == 0:
             scan.errors.append(JobError("empty_file", "The input file is empty."))

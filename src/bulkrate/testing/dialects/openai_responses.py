@@ -12,13 +12,24 @@ from bulkrate.testing.replies import reply_to
 _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
 
 
+def in_neutral_words(body: Mapping[str, Any]) -> dict[str, Any]:
+    """The request with its turns as ``messages``, which whoever counts or answers reads in any dialect."""
+    given = body.get("input")
+    items = [{"role": "user", "content": given}] if isinstance(given, str) else given
+    said = [item for item in items if isinstance(item, Mapping)] if isinstance(items, list) else []
+    turns = [
+        # Calls and their results have no role.
+        {"role": item.get("role", "tool"), "content": item.get("content", item.get("output", ""))}
+        for item in said
+    ]
+    if isinstance(body.get("instructions"), str):
+        turns.insert(0, {"role": "system", "content": body["instructions"]})
+    return {**{name: value for name, value in body.items() if name != "input"}, "messages": turns}
+
+
 def response_to(body: Mapping[str, Any], fate: Fate, context: RowContext) -> tuple[dict[str, Any], Usage]:
     """The response to a request, and what it used; thoughts, of which nothing can be read, come first."""
-    # Whoever answers reads `messages`, in any dialect.
-    given = body["input"]
-    turns = [{"role": "user", "content": given}] if isinstance(given, str) else given
-    asked = {name: value for name, value in body.items() if name != "input"}
-    reply = reply_to({**asked, "messages": turns}, fate, context)
+    reply = reply_to(in_neutral_words(body), fate, context)
     reason = _INCOMPLETE.get(reply.finish)
     name = context.request_id[4:]
     status = "completed" if reason is None else "incomplete"
