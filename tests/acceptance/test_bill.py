@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -61,6 +62,20 @@ def test_a_bill(with_provider: WithProvider) -> None:
     assert (later.code, later.out.splitlines()[0]) == (0, "bill of 0 runs")
     wrong = command("bill", "--by", "colour")
     assert (wrong.code, "--by takes model, lane" in wrong.err) == (2, True)
+
+
+def test_a_bill_by_the_tags_of_jobs(with_provider: WithProvider) -> None:
+    command = with_provider()
+    job = command.tickets(4, more="tags: {team: support, env: prod}\n")
+    assert command("run", job, "--yes", "--poll", "0.02").code == 0
+    command.tickets(4, more="tags: {team: sales}\n")
+    assert command("run", job, "--yes", "--fresh", "--poll", "0.02").code == 0
+    done = command("bill", "--by", "tag", "--focus", "bill.csv", "--json")
+    assert {group["tag"] for group in done.json()["groups"]} == {"env=prod team=support", "team=sales"}
+    with (command.folder / "bill.csv").open(newline="") as file:
+        tags = {row["Tags"] for row in csv.DictReader(file)}
+    assert {json.loads(each)["team"] for each in tags} == {"support", "sales"}
+    assert {json.loads(each)["bulkrate/job"] for each in tags} == {"tickets"}
 
 
 def test_no_runs_no_bill(bulkrate: CommandLine) -> None:

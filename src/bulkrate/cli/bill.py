@@ -34,7 +34,8 @@ By = Annotated[
     typer.Option(
         "--by",
         metavar="WORDS",
-        help="Group by these, with commas between: model, lane, kind, attempt, ended, job, run, day, month.",
+        help="Group by these, with commas between: model, lane, kind, attempt, ended, job, tag, run, day, "
+        "month.",
     ),
 ]
 Focus = Annotated[

@@ -255,6 +255,10 @@ class Job(BaseModel):
             json_schema_extra=or_empty,
         ),
     ] = BudgetSpec()
+    tags: Annotated[
+        dict[Name, Annotated[str, Field(max_length=200)]],
+        Field(description="Words of your own, `team: support` for instance: bills and FOCUS rows have them."),
+    ] = Field(default_factory=dict)
     keep_remote: Annotated[
         Literal["none", "results", "all"],
         BeforeValidator(_yes_or_no),
@@ -360,7 +364,8 @@ class Job(BaseModel):
         """Canonical bytes of what the run tag stands on: name, key, request, caps and reuse.
 
         How the answers travel, where they go and what they may cost (lane, sink, `attempts`, tolerances,
-        budget) is not in it, nor are comments, the order of fields, or whether a default was written out.
+        budget, tags) is not in it, nor are comments, the order of fields, or whether a default was written
+        out.
         """
         request = None if self.request is None else self.request.canonical()
         fields: Mapping[str, Any] = {

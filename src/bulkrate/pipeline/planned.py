@@ -135,14 +135,14 @@ def _differences(workspace: Workspace, plan: PlanFile, setup: Setup, now: dateti
 
 
 def changed_fields(planned: Job, now: Job) -> list[str]:
-    """The fields of a job that differ, by their paths. Where the answers go, and the most they may cost, is
-    no matter of a plan."""
+    """The fields of a job that differ, by their paths. Where the answers go, the most they may cost, and
+    tags are no matter of a plan."""
     before, after = _whole(planned), _whole(now)
     return list(_differing(before, after, ""))
 
 
 def _whole(job: Job) -> dict[str, Any]:
-    fields = job.model_dump(mode="json", exclude={"sink", "budget"})
+    fields = job.model_dump(mode="json", exclude={"sink", "budget", "tags"})
     if job.request is not None and job.request.output is not None and job.request.output.document is not None:
         fields["request"]["output"] = {"json_schema": job.request.output.document}
     return fields

@@ -11,7 +11,7 @@ from bulkrate.jobs.spec import LaneSpec
 from bulkrate.ledger.records import RunRecord
 from bulkrate.pricing import Quote
 
-_REDIRECTS = ("sink", "lane", "budget", "max_failed", "attempts", "on_rejected")
+_REDIRECTS = ("sink", "lane", "budget", "tags", "max_failed", "attempts", "on_rejected")
 
 
 def redirected(begun: Mapping[str, Any], now: Mapping[str, Any], sink: str) -> dict[str, Any]:

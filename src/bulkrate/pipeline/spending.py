@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from decimal import Decimal
 
+import orjson
+
 from bulkrate.core.run_states import RunState
 from bulkrate.core.usage import NONE, Usage
 from bulkrate.core.vector import RowState
@@ -46,9 +48,10 @@ def used_of(ledger: Ledger, home: Home, run: RunRecord) -> Iterator[Used]:
     shards = {shard.number: shard for shard in ledger.shards(run.id)}
     records = ledger.usage(run.id)
     late = _late(ledger, RunFolder(home.run_dir(run.id)), run, records)
+    tags = tuple(sorted(orjson.loads(run.job_json)["job"].get("tags", {}).items()))
     for record in records:
         shard = shards[record.shard]
-        kept = _used(run, shard, record)
+        kept = _used(run, shard, record, tags)
         spare = late.get((record.shard, record.model)) if not record.error else None
         if spare is not None:
             count, usage = spare
@@ -58,7 +61,7 @@ def used_of(ledger: Ledger, home: Home, run: RunRecord) -> Iterator[Used]:
             yield kept
 
 
-def _used(run: RunRecord, shard: ShardRecord, record: UsageRecord) -> Used:
+def _used(run: RunRecord, shard: ShardRecord, record: UsageRecord, tags: tuple[tuple[str, str], ...]) -> Used:
     return Used(
         run=run.id,
         job=run.job_name,
@@ -72,6 +75,7 @@ def _used(run: RunRecord, shard: ShardRecord, record: UsageRecord) -> Used:
         usage=record.usage,
         ended_at=shard.ended_at or shard.collected_at or run.updated_at,
         priced_at=run.approved_at or run.created_at,
+        tags=tags,
     )
 
 
@@ -84,8 +88,6 @@ def _accepted(ledger: Ledger, run: RunRecord) -> int:
 
 def _quoted(runs: Sequence[RunRecord]) -> Decimal | None:
     """The sum of what the runs were approved to cost at most; None if one had no ceiling."""
-    import orjson
-
     total = Decimal(0)
     for run in runs:
         if run.quote_json is None:

@@ -34,6 +34,7 @@ class Used:
     usage: Usage
     ended_at: datetime
     priced_at: datetime  # whose prices count
+    tags: tuple[tuple[str, str], ...] = ()  # the job's, by name
 
 
 @dataclass(frozen=True, slots=True)

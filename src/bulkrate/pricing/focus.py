@@ -70,6 +70,7 @@ class _Group:
 
     run: str
     job: str
+    tags: tuple[tuple[str, str], ...]
     model: str
     lane: str
     batch: str
@@ -104,6 +105,7 @@ def _group(charge: Charge) -> _Group:
     return _Group(
         run=used.run,
         job=used.job,
+        tags=used.tags,
         model=used.model,
         lane=used.lane,
         batch=used.batch,
@@ -167,7 +169,7 @@ def _row(group: _Group, quantity: int, cost: Decimal, live: Decimal) -> dict[str
         "SubAccountId": None,
         "SubAccountName": None,
         "SubAccountType": None,
-        "Tags": json.dumps({"bulkrate/job": group.job}),
+        "Tags": json.dumps({**dict(group.tags), "bulkrate/job": group.job}),
         "x_RunId": group.run,
         "x_Lane": group.lane,
         "x_TokenKind": group.kind,
@@ -180,7 +182,9 @@ def _exact(amount: Decimal) -> Decimal:
     return amount if isinstance(exponent, int) and exponent >= -18 else amount.quantize(_PLACES)
 
 
-_NOTHING = _Group("", "", "/", "", "", "input", Decimal(0), Decimal(0), datetime(2026, 1, 1, tzinfo=UTC), "")
+_NOTHING = _Group(
+    "", "", (), "/", "", "", "input", Decimal(0), Decimal(0), datetime(2026, 1, 1, tzinfo=UTC), ""
+)
 COLUMNS = tuple(_row(_NOTHING, 0, Decimal(0), Decimal(0)))
 
 

@@ -19,6 +19,7 @@ DIMENSIONS: Mapping[str, Callable[[Charge], str]] = {
     "attempt": lambda charge: charge.used.attempt,
     "ended": lambda charge: charge.used.ended,
     "job": lambda charge: charge.used.job,
+    "tag": lambda charge: " ".join(f"{name}={value}" for name, value in charge.used.tags),
     "run": lambda charge: charge.used.run,
     "day": lambda charge: charge.used.ended_at.date().isoformat(),
     "month": lambda charge: charge.used.ended_at.strftime("%Y-%m"),
