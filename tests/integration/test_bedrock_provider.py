@@ -74,6 +74,7 @@ def test_without_a_bucket_a_batch_is_not_sent_and_a_few_rows_are(desk_for: Any) 
     with pytest.raises(ConfigError, match="BULKRATE_BEDROCK_S3 is not set"):
         desk.run()
     assert desk.provider.meter.uploads == 0
+    shutil.rmtree(desk.folder / ".bulkrate")  # that run had a yes for batches
     assert desk.run(desk.job(lane="live"))["rows"]["succeeded"] == ROWS
 
 
