@@ -16,7 +16,7 @@ demo: setup  ## a table of support tickets, labelled by a real model on this mac
 	@.venv/bin/python examples/tickets/demo.py
 
 test: setup  ## the test suite (under five minutes on two cores)
-	.venv/bin/pytest -n 4 --dist worksteal
+	.venv/bin/pytest -n 3 --dist worksteal
 
 lint: setup  ## ruff, mypy --strict, import directions, file lengths
 	.venv/bin/ruff check .

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, ClassVar
 
+import pytest
+
 from bulkrate.testing import FakeClock, MisbehavingProvider
 from bulkrate.testing.conformance import Counterpart, ProviderConformance
 from bulkrate.testing.dialects.bedrock import LIMITS as BEDROCK
@@ -46,6 +48,7 @@ class TestBedrock(OurOwn):
     env: ClassVar = {"BULKRATE_LIMITS__MIN_REQUESTS": "1"}
 
 
+@pytest.mark.soak
 class TestTogether(OurOwn):
     """The compatible server that is least like OpenAI: no metadata, no counts, other shapes."""
 

@@ -54,7 +54,9 @@ def test_an_empty_disk_in_the_middle_of_a_run_pays_nothing_twice(
     assert provider.meter.rows_accepted == 102
 
 
-@pytest.mark.parametrize("rounds", range(1, 9))
+@pytest.mark.parametrize(
+    "rounds", [*range(1, 9, 3), *(pytest.param(n, marks=pytest.mark.soak) for n in (2, 3, 5, 6, 8))]
+)
 def test_an_empty_disk_after_a_queue_limit_cut_the_shards_pays_nothing_twice(
     tmp_path: Path, misbehaving_provider: Any, fake_clock: Any, rounds: int
 ) -> None:

@@ -11,8 +11,11 @@ from fault_table import measure
 from bulkrate.errors import QuotaError
 
 
-@pytest.mark.parametrize("at", ["poll", "create"])
-@pytest.mark.parametrize("per_row", [4, 40], ids=["we count more", "the provider counts more"])
+@pytest.mark.parametrize(
+    ("at", "per_row"),
+    [("poll", 4), ("create", 4), pytest.param("poll", 40, marks=pytest.mark.soak), ("create", 40)],
+    ids=["we count more-poll", "we count more-create", "it counts more-poll", "it counts more-create"],
+)
 def test_a_shard_over_the_queue_limit_is_sent_in_smaller_ones(tmp_path: Path, at: str, per_row: int) -> None:
     # The provider counts 10 tokens a row; the queue holds 40 of 100 rows.
     faults = f"token_queue=400,at={at}"

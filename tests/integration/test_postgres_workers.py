@@ -91,7 +91,7 @@ def said(process: subprocess.Popen[str], text: str) -> str:
     raise AssertionError("".join(lines))
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("when", [pytest.param("before", marks=pytest.mark.soak), "after"])
 def test_a_process_stopped_inside_create_past_its_lease(
     tmp_path: Path, postgres_url: str, misbehaving_provider_process: Any, when: str
 ) -> None:

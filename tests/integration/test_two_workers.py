@@ -36,7 +36,7 @@ def start(folder: Path, provider: ProviderProcess) -> subprocess.Popen[str]:
     )
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("when", [pytest.param("before", marks=pytest.mark.soak), "after"])
 def test_a_worker_stopped_inside_create_past_its_lease(
     tmp_path: Path, misbehaving_provider_process: Any, when: str
 ) -> None:

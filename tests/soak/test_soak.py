@@ -15,7 +15,7 @@ from soak_run import run_seed
 SOAK = Path(__file__).with_name("soak.py")
 
 
-@pytest.mark.parametrize("first", range(1, 31, 10))
+@pytest.mark.parametrize("first", [1, *(pytest.param(first, marks=pytest.mark.soak) for first in (11, 21))])
 def test_virtual_runs(first: int) -> None:
     broken = {seed: run_seed(seed).violation for seed in range(first, first + 10)}
     assert not any(broken.values()), {seed: said for seed, said in broken.items() if said}
@@ -26,7 +26,9 @@ def test_the_same_seed_is_the_same_run() -> None:
     assert (first.moments, first.calls, first.virtual_s) == (second.moments, second.calls, second.virtual_s)
 
 
-@pytest.mark.parametrize("bug", ["doubt_is_not_sent", "trust_the_order"])
+@pytest.mark.parametrize(
+    "bug", ["doubt_is_not_sent", pytest.param("trust_the_order", marks=pytest.mark.soak)]
+)
 def test_a_planted_bug_is_caught(bug: str) -> None:
     command = [sys.executable, str(SOAK), "--plant", bug, "--seed", "1"]
     found = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
@@ -40,6 +42,6 @@ def test_a_planted_bug_has_its_place(bug: str) -> None:
     assert source.with_suffix(".py").read_text(encoding="utf-8").count(planted.BUGS[bug].text) == 1
 
 
-@pytest.mark.parametrize("seed", range(1, 3))
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.soak)])
 def test_real_processes(seed: int) -> None:
     assert real_run(seed) is None

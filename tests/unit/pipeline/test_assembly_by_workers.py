@@ -58,7 +58,9 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv", "rows.parquet"])
+@pytest.mark.parametrize(
+    "name", ["rows.jsonl", pytest.param("rows.csv", marks=pytest.mark.soak), "rows.parquet"]
+)
 def test_the_number_of_workers_changes_nothing(name: str, tmp_path: Path) -> None:
     write(tmp_path / name)
     seen = []
