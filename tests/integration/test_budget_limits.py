@@ -117,6 +117,21 @@ def test_resends_stop_at_the_limit_and_go_on_when_it_is_raised(desk: MakeDesk) -
     assert at.spent(run) == bill_of(at.space.ledger, run, at.space.prices).cost
 
 
+def test_lost_rows_without_a_control_total_count_no_more_than_their_shard_may_cost(desk: MakeDesk) -> None:
+    """Each of them may be the longest row, but not all of them are."""
+    at = desk("no_usage=1 missing=9", requests="50")
+    job = at.job()
+    long = json.dumps({"id": ROWS, "body": "long " * 2_000})
+    path = at.folder / "tickets.jsonl"
+    path.write_text(f"{path.read_text()}\n{long}")
+    ceiling = at.ceiling(at.space.prepare(job))
+    run = at.advance(at.approve(job, 10 * ceiling))
+    assert (run.state, at.answered(run)) == (RunState.FINISHED, ROWS + 1)
+    kept = at.space.ledger.reservations(run=run.id)
+    (first,) = [each for each in kept if each.shard == 0]
+    assert 0 < (first.cost or 0) <= (first.reserved or 0)
+
+
 def test_a_run_goes_on_when_the_job_file_allows_more(desk: MakeDesk) -> None:
     at = desk("truncate=4")
     ceiling = at.ceiling(at.space.prepare(at.job()))
@@ -169,7 +184,7 @@ def test_what_is_under_way_is_finished_and_the_rest_waits(desk: MakeDesk) -> Non
 
 def test_rows_too_few_for_a_batch_count_live(desk: MakeDesk) -> None:
     # The rows that are lost are sent again one by one, at twice the price.
-    at = desk("missing=9,batches=4", min_requests="40", requests="40")
+    at = desk("missing=9,batches=4", min_requests="40", requests="50")
     job = at.job()
     prepared = at.space.prepare(job)
     run = at.approve(job, at.ceiling(prepared))

@@ -127,7 +127,9 @@ BUGS: dict[str, Bug] = {
         "            await context.connection.delete_file(shard.file_id)",
         "            pass",
     ),
-    "endless_attempts": Bug("attempts are not counted", COLLECT, "        vector.count_attempt(index)\n", ""),
+    "endless_attempts": Bug(
+        "attempts are not counted", COLLECT, "            vector.count_attempt(index)\n", "            pass\n"
+    ),
     "adopt_a_refused_batch": Bug(
         "a shard in doubt adopts a batch that the token queue refused",
         CLIENT,
@@ -156,7 +158,7 @@ BUGS: dict[str, Bug] = {
         "the vectors are committed in another transaction than the shard's move",
         COLLECT,
         "        tx.put_usage(usage)\n        tx.move_shard(shard.run, shard.number, ShardEvent.COLLECTED,",
-        "            pass\n    with context.transaction('moved') as tx:\n        at = context.clock.now()\n"
+        "    with context.transaction('moved') as tx:\n        at = context.clock.now()\n"
         "        tx.put_usage(usage)\n        tx.move_shard(shard.run, shard.number, ShardEvent.COLLECTED,",
     ),
     "send_without_looking": Bug(

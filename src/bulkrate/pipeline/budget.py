@@ -180,12 +180,21 @@ def room(context: RunContext) -> Decimal | None:
     return min((limit.amount - so_far[limit.scope].amount for limit in limits), default=None)
 
 
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Requests that may be billed and are in no usage: `beside` those of the shard, and `within` them."""
+
+    beside: int = 0
+    within: int = 0
+
+
 def settle(
-    tx: Transaction, context: RunContext, shard: ShardRecord, usage: Iterable[UsageRecord], *, lost: int
+    tx: Transaction, context: RunContext, shard: ShardRecord, usage: Iterable[UsageRecord], lost: Lost
 ) -> None:
     """The shard has ended: from here on what its reported usage costs counts, and at worst the lost calls.
 
-    Answers of a model without a known price (a provider may name another than was asked) count as reserved.
+    Rows that are missing never make it more than its worst case. Answers of a model without a known price (a
+    provider may name another than was asked) count as reserved.
     """
     records = [
         (f"{context.provider}/{each.model or context.model}", each.usage, each.requests, each.lane)
@@ -193,21 +202,27 @@ def settle(
         if each.usage
     ]
     cost = bill(records, context.budget.priced_at, context.prices).cost
+    whole = worst_case(context, shard)
+    one = _one_call(context, shard) or Decimal(0)
     if cost is None:
-        cost = worst_case(context, shard, lost=lost)
-    elif lost:
-        cost += lost * (_one_call(context, shard) or Decimal(0))
+        cost = whole
+    elif lost.within:
+        most = cost + lost.within * one
+        cost = most if whole is None else max(cost, min(most, whole))
+    if cost is not None:
+        cost += lost.beside * one
     tx.settle(shard.run, shard.number, cost, context.clock.now())
 
 
 def lost_calls(
     context: RunContext, shard: ShardRecord, usage: Iterable[UsageRecord], batch: BatchRecord | None
-) -> int:
-    """Requests of a shard that may be billed and are in no usage: single calls cut short, second batches of
-    one create, and rows missing from a batch whose provider gives no total."""
+) -> Lost:
+    """Single calls cut short and second batches of one create; and rows missing from a batch whose provider
+    gives no total."""
     events = [each for each in context.ledger.events(shard.run) if each.shard == shard.number]
     details = [e.detail_json for e in events if e.kind in ("possibly_billed", "stray")]
-    lost: int = sum(orjson.loads(detail)["requests"] for detail in details if detail)
+    beside: int = sum(orjson.loads(detail)["requests"] for detail in details if detail)
+    within = 0
     if batch is not None and batch.usage is None:
-        lost += sum(each.requests for each in usage if each.error == ErrorClass.MISSING)
-    return lost
+        within = sum(each.requests for each in usage if each.error == ErrorClass.MISSING)
+    return Lost(beside, within)

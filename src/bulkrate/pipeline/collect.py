@@ -188,7 +188,7 @@ def collect(context: RunContext, shard: ShardRecord, *, cancelling: bool) -> Non
         at = context.clock.now()
         for number, vector in vectors.items():
             tx.save_vector(shard.run, number, vector)
-        settle_cost(tx, context, shard, usage, lost=lost)
+        settle_cost(tx, context, shard, usage, lost)
         tx.put_usage(usage)
         tx.move_shard(shard.run, shard.number, ShardEvent.COLLECTED, at, oddities or None, collected_at=at)
     context.on_change()

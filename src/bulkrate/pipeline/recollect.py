@@ -8,7 +8,7 @@ from bulkrate.core.run_states import RunEvent, RunState
 from bulkrate.core.vector import NO_SHARD, RowState, Vector
 from bulkrate.ledger.ledger import Ledger
 from bulkrate.ledger.records import ShardRecord, UsageRecord
-from bulkrate.pipeline.budget import lost_calls
+from bulkrate.pipeline.budget import Lost, lost_calls
 from bulkrate.pipeline.budget import settle as settle_cost
 from bulkrate.pipeline.collect import apply_outcomes, batch_of, decode, record_outcomes, settle, usage_records
 from bulkrate.pipeline.context import RunContext
@@ -29,7 +29,7 @@ def recollect_run(ledger: Ledger, context: RunContext) -> None:
         part.number: _blank(context, vector, part.first_row) for part, vector in ledger.vectors(context.run)
     }
     usage: dict[ShardRecord, list[UsageRecord]] = {}
-    lost: dict[ShardRecord, int] = {}
+    lost: dict[ShardRecord, Lost] = {}
     for shard in shards:
         batch = batch_of(context, shard)
         decoded = decode(context, shard, batch)
@@ -49,7 +49,7 @@ def recollect_run(ledger: Ledger, context: RunContext) -> None:
             tx.save_vector(context.run, number, vector)
         for shard, records in usage.items():
             tx.put_usage(records)
-            settle_cost(tx, context, shard, records, lost=lost[shard])
+            settle_cost(tx, context, shard, records, lost[shard])
         tx.move_run(context.run, RunEvent.RECOLLECTED, context.clock.now())
 
 

@@ -8,6 +8,7 @@ left alone: another machine may be at it.
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 
 import orjson
@@ -51,8 +52,9 @@ async def _end(context: RunContext, status: BatchStatus, copied: ShardRecord) ->
         with suppress(ProviderError):
             await context.connection.cancel(status.id)
     usage = [each for each in context.ledger.usage(context.run) if each.shard == copied.number]
-    lost = lost_calls(context, copied, usage, batch_of(context, copied)) + copied.requests
+    lost = lost_calls(context, copied, usage, batch_of(context, copied))
+    lost = replace(lost, beside=lost.beside + copied.requests)
     with context.transaction(KIND) as tx:
-        settle(tx, context, copied, usage, lost=lost)
+        settle(tx, context, copied, usage, lost)
         detail = {"batch": status.id, "requests": copied.requests}
         tx.add_event(context.run, KIND, context.clock.now(), copied.number, detail)
