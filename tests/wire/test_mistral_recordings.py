@@ -10,7 +10,7 @@ import pytest
 
 
 def test_the_recording_holds_no_call_of_mistrals(shared_data: Path) -> None:
-    """One call, for a table of prices. A recording with batches in it makes this fail: read it as OpenAI's."""
+    """One call, for a table of prices. One with batches in it makes this fail: read it as OpenAI's."""
     path = shared_data / "batch-wire" / "mistral__test_mistral_batch_response.jsonl"
     if not path.is_file():
         pytest.skip("the recorded traffic is not here")
