@@ -67,6 +67,7 @@ def land(workspace: Workspace, folder: Path) -> None:
             id=f"batch-{shard.number}",
             word="completed",
             seen_at=AT,
+            results_json=f'[["output", "file-{shard.number}"]]',
         )
         with workspace.ledger.transaction("bench") as tx:
             tx.put_batch(batch)
