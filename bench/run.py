@@ -233,7 +233,7 @@ def constant_fields(source: Path) -> dict[str, object]:
     encoder = Setup(job_over(source), {}).encoder
     assert isinstance(encoder, TemplateEncoder)
     encoded = encoder.encode({"product": "", "subject": "", "body": "x"})
-    body = orjson.loads(encoded.body)  # type: ignore[union-attr]
+    body = orjson.loads(encoded.body)
     messages = body.pop("messages")
     return {**body, "model": MODEL, "system": messages[0]["content"]}
 

@@ -8,14 +8,15 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 BLOCK_ROWS = 1_000
 
 
-def vectors_of(table: object) -> np.ndarray:
+def vectors_of(table: pa.Table) -> np.ndarray:
     """The column `output` as a matrix, not copied: each row has its vector at unit length."""
-    column = table["output"].combine_chunks()  # type: ignore[index]
+    column = table["output"].combine_chunks()
     return column.flatten().to_numpy().reshape(len(column), column.type.list_size)
 
 

@@ -182,10 +182,7 @@ def test_processes_that_reserve_at_once_never_exceed_a_limit_and_reach_it(
     ledger: Ledger, ledger_url: str
 ) -> None:
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    spenders = [
-        subprocess.Popen([sys.executable, "-c", SPEND, ledger_url, run], **pipes)  # type: ignore[call-overload]
-        for run in "abc"
-    ]
+    spenders = [subprocess.Popen([sys.executable, "-c", SPEND, ledger_url, run], **pipes) for run in "abc"]
     for spender in spenders:
         assert spender.stdout.readline() == "ready\n"
     won = [json.loads(spender.communicate("go\n")[0]) for spender in spenders]

@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from bulkrate.core.vector import Balance, Vector
-from bulkrate.ledger import Ledger, PartitionRecord, RunRecord
+from bulkrate.ledger import Ledger, PartitionRecord
+from conformance.ledger_records import RUN
 
 pytest_plugins = ["conformance.postgres"]
 
@@ -179,19 +181,7 @@ def fill(url: str, runs: int) -> None:
     with Ledger.open(url) as ledger, ledger.transaction("fill") as transaction:
         for number in range(runs):
             run = f"run{number:03}"
-            transaction.add_run(
-                RunRecord(
-                    id=run,
-                    job_name="j",
-                    job_key="k",
-                    job_json="{}",
-                    snapshot="s",
-                    provider="p",
-                    model="m",
-                    created_at=NOW,
-                    updated_at=NOW,
-                )
-            )
+            transaction.add_run(replace(RUN, id=run, updated_at=NOW))
             transaction.add_partition(PartitionRecord(run=run, number=0, first_row=0, rows=1), Vector(1))
 
 

@@ -101,7 +101,7 @@ def test_lists_are_paged_newest_first(server: RunningServer) -> None:
     assert [batch.id for batch in server.client.batches.list(after=ids[1])] == [ids[0]]
     for options in ({"limit": 0}, {"limit": 101}, {"after": "batch_unknown"}):
         with pytest.raises(openai.BadRequestError):
-            server.client.batches.list(**options)  # type: ignore[arg-type]
+            server.client.batches.list(**options)
 
 
 def test_refused_creates(server: RunningServer) -> None:

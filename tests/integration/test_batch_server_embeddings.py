@@ -25,14 +25,14 @@ def batch(server: RunningServer, lines: list[dict[str, Any]], endpoint: str = EM
     file = server.client.files.create(file=("input.jsonl", jsonl(lines)), purpose="batch")
     return server.client.batches.create(
         input_file_id=file.id,
-        endpoint=endpoint,  # type: ignore[arg-type]
+        endpoint=endpoint,
         completion_window="24h",
     )
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Any:
-    with running(tmp_path, engine=StaticEngine()) as started:  # type: ignore[arg-type]
+    with running(tmp_path, engine=StaticEngine()) as started:
         yield started
 
 
@@ -43,7 +43,7 @@ def test_single_calls_and_batches_give_the_same_vectors(server: RunningServer) -
     assert [len(vector) for vector in vectors] == [1_024, 1_024]
     lines = [line(0), line(1), line(2, input=texts), line(3, dimensions=300), line(4, dimensions=16)]
     ended = server.wait(batch(server, lines).id)
-    assert (ended.request_counts.completed, ended.request_counts.failed) == (4, 1)  # type: ignore[union-attr]
+    assert (ended.request_counts.completed, ended.request_counts.failed) == (4, 1)
     results = {item["custom_id"]: item["response"] for item in server.lines(ended.output_file_id)}
     written = [[pack(item["embedding"]) for item in r["body"]["data"]] for r in results.values()]
     assert written[:3] == [[vectors[0]], [vectors[1]], vectors]
@@ -52,8 +52,8 @@ def test_single_calls_and_batches_give_the_same_vectors(server: RunningServer) -
     assert refused["response"]["status_code"] == 400
     assert refused["response"]["body"]["error"]["param"] == "input"
     counted = sum(r["body"]["usage"]["prompt_tokens"] for r in results.values())
-    assert ended.usage.input_tokens == counted  # type: ignore[union-attr]
-    assert ended.usage.output_tokens == 0  # type: ignore[union-attr]
+    assert ended.usage.input_tokens == counted
+    assert ended.usage.output_tokens == 0
 
 
 def test_each_engine_at_its_own_endpoint(server: RunningServer) -> None:
@@ -76,12 +76,12 @@ def test_a_server_that_was_stopped_goes_on_with_its_embeddings(tmp_path: Path) -
             self.steps += 1
             return super().step() if self.steps <= 2 else []
 
-    with running(tmp_path, engine=Stopping()) as first:  # type: ignore[arg-type]
+    with running(tmp_path, engine=Stopping()) as first:
         created = batch(first, [line(number) for number in range(20)])
-        part = first.wait(created.id, lambda b: b.request_counts.completed == 4 or b.status in ENDED)  # type: ignore[union-attr]
+        part = first.wait(created.id, lambda b: b.request_counts.completed == 4 or b.status in ENDED)
         assert part.status == "in_progress"
     engine = StaticEngine()
-    with running(tmp_path, engine=engine) as second:  # type: ignore[arg-type]
+    with running(tmp_path, engine=engine) as second:
         ended = second.wait(created.id)
-        assert ended.request_counts.completed == 20  # type: ignore[union-attr]
+        assert ended.request_counts.completed == 20
         assert len(second.lines(ended.output_file_id)) == 20

@@ -148,7 +148,7 @@ def test_geminis_vectors_are_the_same_kind_of_column(tmp_path: Path, misbehaving
 def test_a_server_of_ones_own_embeds_on_both_lanes(tmp_path: Path, lane: str) -> None:
     shelf = Shelf(tmp_path)
     shelf.write(["A baker sells bread.", "The train leaves.", "A baker sells bread."])
-    with running(tmp_path / "server", engine=StaticEngine()) as server:  # type: ignore[arg-type]
+    with running(tmp_path / "server", engine=StaticEngine()) as server:
         shelf.env |= {"BULKRATE_SERVER_URL": server.url}
         job = shelf.job(model="bulkrate-server/wordllama-256")
         job = job.model_copy(update={"lane": LaneSpec(use=lane, poll=0.05)})

@@ -307,7 +307,7 @@ def test_create_checks_its_parameters(
     file = client.files.create(file=("rows.jsonl", request_lines(range(1))), purpose="batch")
     body = {"input_file_id": file.id, "endpoint": CHAT, "completion_window": "24h"} | change
     with pytest.raises(openai.BadRequestError, match=reason):
-        client.batches.create(**body)  # type: ignore[arg-type]
+        client.batches.create(**body)
 
 
 def test_uploads_are_checked(misbehaving_provider: ProviderFactory) -> None:

@@ -219,7 +219,7 @@ class _Loader(importlib.machinery.SourceFileLoader):
         super().__init__(name, path)
         self._bug = bug
 
-    def get_code(self, fullname: str) -> object:  # type: ignore[override]
+    def get_code(self, fullname: str) -> object:
         text = self.get_data(self.path).decode()
         if text.count(self._bug.text) != 1:
             raise LookupError(

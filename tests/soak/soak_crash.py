@@ -120,5 +120,5 @@ def _announced(
         plain(path)
         moment(f"{name}.after")
 
-    announced.__wrapped__ = plain  # type: ignore[attr-defined]
+    announced.__wrapped__ = plain
     return announced

@@ -101,7 +101,7 @@ class World:
                 self.crash.note(wrong)
             return batch
 
-        self.provider.state.create_batch = create_batch  # type: ignore[method-assign]
+        self.provider.state.create_batch = create_batch
 
     def _committed(self, name: str) -> None:
         wrong = self.audit.of_ledger()
@@ -294,7 +294,7 @@ def _virtual(world: World) -> Iterator[None]:
     plain, look_s = openai_provider.open_http, drive.LOOK_S
     openai_provider.open_http = world.http
     drive.LOOK_S = LOOK_S
-    Ledger.open = _known_ledger  # type: ignore[method-assign]
+    Ledger.open = _known_ledger
     setup.get_provider = _known_provider
     world.crash.listen(world.moment)
     try:
@@ -302,7 +302,7 @@ def _virtual(world: World) -> Iterator[None]:
     finally:
         world.crash.silence()
         openai_provider.open_http, drive.LOOK_S = plain, look_s
-        Ledger.open = _open_ledger  # type: ignore[method-assign]
+        Ledger.open = _open_ledger
         setup.get_provider = get_provider
 
 

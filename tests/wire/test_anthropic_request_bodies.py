@@ -108,11 +108,11 @@ def test_system_messages_at_the_beginning_are_the_system_prompt() -> None:
 
 
 def test_a_choice_is_a_schema_with_one_enum() -> None:
-    schema = WIRE.body(REQUESTS["choice"])["output_config"]["format"]["schema"]  # type: ignore[index]
+    schema = WIRE.body(REQUESTS["choice"])["output_config"]["format"]["schema"]
     assert schema["properties"] == {"label": {"type": "string", "enum": ["a", "b"]}}
     line = {"custom_id": "x", "result": {"type": "succeeded", "message": {}}}
     message = {"content": [{"type": "text", "text": '{"label": "b"}'}], "stop_reason": "end_turn"}
-    line["result"]["message"] = message  # type: ignore[index]
+    line["result"]["message"] = message
     decoded = WIRE.decode(orjson.dumps(line), Choice(("a", "b")))
     assert decoded is not None
     assert decoded.outcome.text == "b"

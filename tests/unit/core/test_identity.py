@@ -88,9 +88,9 @@ def test_every_part_of_a_run_makes_another_tag() -> None:
     parts = {"job": b"j", "snapshot": "s", "model": "m", "nonce": ""}
     variants = [parts, *({**parts, name: parts[name] * 2 or "n"} for name in parts)]
     variants += [{**parts, "job": b"js", "snapshot": ""}, {**parts, "snapshot": "", "model": "sm"}]
-    tags = {run_tag(**variant) for variant in variants}  # type: ignore[arg-type]
+    tags = {run_tag(**variant) for variant in variants}
     assert len(tags) == len(variants), "parts must not run into each other"
-    assert run_tag(**parts) == run_tag(**parts)  # type: ignore[arg-type]
+    assert run_tag(**parts) == run_tag(**parts)
 
 
 def test_a_shard_digest_hashes_its_parts_in_order() -> None:

@@ -39,7 +39,7 @@ def plan(*shards: ShardView, situation: Situation = CALM) -> dict[int, Effect]:
 
 
 @pytest.mark.parametrize("table", [RUN_TABLE, SHARD_TABLE])
-def test_every_state_is_reached_and_leads_to_an_end(table: Table) -> None:  # type: ignore[type-arg]
+def test_every_state_is_reached_and_leads_to_an_end(table: Table) -> None:
     states = set(type(table.initial))
     events = {event for _, event in table.moves}
     assert events == set(type(next(iter(events)))), "an event that nothing knows"

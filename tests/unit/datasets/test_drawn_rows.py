@@ -41,7 +41,7 @@ class Numbers:
     st.sampled_from([1, 7, BLOCK_ROWS]),
 )
 def test_rows_keep_their_order_their_problems_and_their_places(drawn: list[int], size: int) -> None:
-    source = DrawnRows(Numbers(), drawn)  # type: ignore[arg-type] # blocks are a list there
+    source = DrawnRows(Numbers(), drawn)  # blocks are a list there
     wanted = [n for n in sorted(drawn) if n < ROWS]
     blocks = list(source.blocks(size))
     assert [block.first for block in blocks] == list(range(0, len(wanted), size))

@@ -53,7 +53,7 @@ def test_portions_hold_the_same_rows(
     size: int,
     chunk: int,
 ) -> None:
-    folder: Path = tmp_path_factory.mktemp("lines")  # type: ignore[attr-defined]
+    folder: Path = tmp_path_factory.mktemp("lines")
     paths = [folder / "1.jsonl", folder / "2.jsonl"]
     paths[0].write_bytes((b"\xef\xbb\xbf" if bom else b"") + b"\n".join(first) + (b"\n" if end else b""))
     paths[1].write_bytes(b"\n".join(second))

@@ -37,7 +37,7 @@ def test_a_job_in_python_takes_plain_dicts(tmp_path, monkeypatch):
     assert pickle.loads(pickle.dumps(job)) == job
     assert "base" not in job.model_dump()
     with pytest.raises(ValidationError):
-        job.name = "other"  # type: ignore[misc]
+        job.name = "other"
 
 
 def test_file_and_python_agree(tmp_path):

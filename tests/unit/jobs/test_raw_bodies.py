@@ -91,4 +91,4 @@ def test_a_provider_that_passes_nothing_through_says_so() -> None:
             return None
 
     with pytest.raises(JobError, match="passes no bodies through"):
-        TemplateEncoder(RowTemplate(job()), Foreign(), ())  # type: ignore[arg-type]
+        TemplateEncoder(RowTemplate(job()), Foreign(), ())

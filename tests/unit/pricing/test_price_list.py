@@ -205,7 +205,7 @@ def _rate(prices: PriceList, model: str, lane: str, at: datetime = NOW) -> Rate:
 
 def test_an_entry_counts_from_its_day_and_until_the_next(own: PriceList) -> None:
     def live(*day: int) -> Rate:
-        return _rate(own, "openai/gpt-5-mini", "live", datetime(*day, tzinfo=UTC))  # type: ignore[misc]
+        return _rate(own, "openai/gpt-5-mini", "live", datetime(*day, tzinfo=UTC))
 
     assert live(2026, 9, 30).source.startswith("genai-prices")
     assert live(2026, 10, 1).input_mtok == Decimal("0.20")

@@ -93,7 +93,7 @@ def test_what_a_failed_create_means(reply: Reply, error: type[Exception]) -> Non
         creating(reply, calls=calls, BULKRATE_LIMITS__CREATE_TIMEOUT_S="1" if reply is None else "30")
     assert type(caught.value) is error
     assert [call.method for call in calls].count("POST") == 1
-    assert SECRET not in f"{caught.value} {caught.value.hint}"  # type: ignore[attr-defined]
+    assert SECRET not in f"{caught.value} {caught.value.hint}"
 
 
 def test_a_wait_that_the_service_asks_for_is_kept() -> None:

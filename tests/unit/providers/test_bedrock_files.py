@@ -131,7 +131,7 @@ def test_what_a_failed_answer_means(model: str) -> None:
 def test_a_body_that_the_sdk_will_not_take_is_the_row_s_fault() -> None:
     fields = {"messages": "hi"}
     found = using(lambda call: b"", lambda to: to.answer(json.dumps(fields).encode(), Lane.LIVE), model=LLAMA)
-    assert (found.status_code, found.body["code"]) == (400, "invalid_parameter")  # type: ignore[index]
+    assert (found.status_code, found.body["code"]) == (400, "invalid_parameter")
 
 
 # -- setting up --------------------------------------------------------------------------------------------

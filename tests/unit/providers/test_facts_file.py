@@ -141,7 +141,7 @@ def test_groq_lines_leave_out_a_part_of_the_address() -> None:
 @pytest.mark.parametrize("output", [Choice(("a", "b")), JsonSchema({"type": "object"})])
 def test_a_server_that_cannot_be_held_to_a_form_says_so(tmp_path: Path, output: object) -> None:
     wire = get_provider("acme", facts(tmp_path, ACME + "[requests]\nchoice = 'none'\n")).wire("m")
-    request = Request("m", (Message("user", "hi"),), output=output)  # type: ignore[arg-type]
+    request = Request("m", (Message("user", "hi"),), output=output)
     assert set(wire.body(request)) == {"model", "messages"}
     assert wire.dropped(request)[0].startswith("output (")
     assert wire.dropped(CHAT) == ()
