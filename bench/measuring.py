@@ -54,7 +54,8 @@ class _Peak(threading.Thread):
     """Samples the proportional set size of a process tree: shared pages count once.
 
     The processes are read one after the other; when one ends meanwhile, its shared pages are counted twice.
-    So a peak is what two samples in a row have reached.
+    So a peak is what two samples in a row have reached. Pages that strangers share count in part only: other
+    Python processes make the figure smaller.
     """
 
     def __init__(self, pid: int) -> None:

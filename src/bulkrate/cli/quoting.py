@@ -42,6 +42,7 @@ def quote_pairs(quote: Quote, *, rejected: int = 0) -> list[tuple[str, str]]:
             ("batch price", batch),
             *([("flex price", at_most(quote.flex_max))] if quote.lane == "flex" else []),
             ("live price", at_most(quote.live_max) + _saving(quote)),
+            *([("hard bound", _bound(quote.bound, quote.currency))] if quote.bound is not None else []),
             *([("sent", f"one by one on the {quote.lane} lane")] if quote.lane != "batch" else []),
             ("prices of", f"{quote.prices_dated.isoformat()} ({quote.prices_source})"),
         ]
@@ -56,6 +57,13 @@ def _output(quote: Quote) -> str:
     if quote.output_tokens_max == 0:
         return "0" if quote.rows == 0 else "none"
     return f"at most {quote.output_tokens_max:,} ({quote.output_tokens_max // quote.rows:,} a row)"
+
+
+def _bound(bound: Decimal, currency: str) -> str:
+    from bulkrate.pricing.money import format_money
+
+    most = format_money(bound, currency, rounding=ROUND_CEILING)
+    return f"{most} by the pilot: exceeded at most 5 times of 100"
 
 
 def _saving(quote: Quote) -> str:

@@ -19,6 +19,7 @@ import orjson
 from bulkrate.core.budget import Held, Limit, Scope
 from bulkrate.core.lanes import Lane
 from bulkrate.core.outcome import ErrorClass
+from bulkrate.core.retry import SendReason
 from bulkrate.core.shard_states import MAY_COST, ShardState
 from bulkrate.errors import Refused
 from bulkrate.ledger.ledger import Ledger
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from bulkrate.pipeline.context import RunContext
 
 MAX_COST = "max_cost"
+BY_BOUND = "by_bound"
+"""The event of a run whose ceiling was over a limit, and whose hard bound was not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,24 +43,34 @@ class Budget:
     """What a run may cost by its own and its job's limits, and how its shards are priced.
 
     `output_cap` is the most tokens an answer can be billed for (None: not capped), `longest_input_tokens` the
-    longest row (None: not known), `priced_at` the day whose prices count.
+    longest row (None: not known), `priced_at` the day whose prices count. `row_bound` is a row's share of the
+    hard bound, if the run was approved by that.
     """
 
     limits: tuple[Limit, ...]
     output_cap: int | None
     longest_input_tokens: int | None
     priced_at: datetime
+    row_bound: Decimal | None = None
 
 
 def budget_of(ledger: Ledger, run: RunRecord, job: Job, output_cap: int | None) -> Budget:
     """The budget of a run that is about to be driven."""
     quote = None if run.quote_json is None else Quote.from_json(orjson.loads(run.quote_json))
+    row_bound = None
+    if quote is not None and quote.bound is not None and quote.rows and _by_bound(ledger, run):
+        row_bound = quote.bound / quote.rows
     return Budget(
         limits=tuple(limits_of(ledger, run, job)),
         output_cap=output_cap,
         longest_input_tokens=None if quote is None else quote.longest_input_tokens,
         priced_at=run.approved_at or run.created_at,
+        row_bound=row_bound,
     )
+
+
+def _by_bound(ledger: Ledger, run: RunRecord) -> bool:
+    return any(event.kind == BY_BOUND for event in ledger.events(run.id))
 
 
 def limits_of(ledger: Ledger, run: RunRecord, job: Job, max_cost: Decimal | None = None) -> Iterable[Limit]:
@@ -94,6 +107,18 @@ def worst_case(context: RunContext, shard: ShardRecord, *, lost: int = 0) -> Dec
     return None if whole is None or extra is None else whole + lost * extra
 
 
+def reservation(context: RunContext, shard: ShardRecord, *, lost: int = 0) -> Decimal | None:
+    """What is to be reserved for the shard: its worst case, or its part of the bound a run was approved by.
+
+    The bound is on all rows together, each once: what is sent again or on another lane is not in it.
+    """
+    own, worst = context.budget, worst_case(context, shard, lost=lost)
+    first = shard.reason is SendReason.FIRST and not lost and context.lane_of(shard) is context.lane
+    if worst is None or own.row_bound is None or not first:
+        return worst
+    return min(worst, own.row_bound * shard.requests)
+
+
 def _one_call(context: RunContext, shard: ShardRecord) -> Decimal | None:
     longest = context.budget.longest_input_tokens
     return _ceiling(context, shard, 1, shard.tokens if longest is None else longest)
@@ -112,11 +137,11 @@ def _ceiling(context: RunContext, shard: ShardRecord, requests: int, tokens: int
 
 
 def reserve(tx: Transaction, context: RunContext, shard: ShardRecord, *, lost: int = 0) -> None:
-    """Reserve the shard's worst case, in the transaction that intends to send it. Raises `Refused`."""
-    amount, at = worst_case(context, shard, lost=lost), context.clock.now()
+    """Reserve what the shard may cost, in the transaction that intends to send it. Raises `Refused`."""
+    amount, at = reservation(context, shard, lost=lost), context.clock.now()
     limits = with_ledgers(context.budget.limits, tx.budget())
     if limits:
-        _hold_all(limits, tx.held(shard.run, at, but=[shard.number]), wanted(context, amount))
+        _hold_all(limits, tx.held(shard.run, at, but=[shard.number]), wanted(context, shard, amount))
     tx.reserve(shard.run, shard.number, amount, at)
 
 
@@ -134,7 +159,7 @@ def blocked(context: RunContext, shards: Iterable[ShardRecord]) -> dict[int, Ref
     found = {}
     for shard in sorted(waiting, key=lambda each: each.number):
         try:
-            _hold_all(limits, so_far, wanted(context, worst_case(context, shard)))
+            _hold_all(limits, so_far, wanted(context, shard, reservation(context, shard)))
         except Refused as refused:
             found[shard.number] = refused
     return found
@@ -148,12 +173,14 @@ def _unsent(context: RunContext, shard: ShardRecord) -> bool:
     return shard.state is ShardState.PACKED and looked
 
 
-def wanted(context: RunContext, amount: Decimal | None) -> Wanted:
-    """What the next shard asks for."""
+def wanted(context: RunContext, shard: ShardRecord, amount: Decimal | None) -> Wanted:
+    """What the shard, the next to be sent, asks for."""
     rate = context.prices.rate(context.provider, context.model, str(context.lane), context.budget.priced_at)
+    whole = worst_case(context, shard)
+    below = amount is not None and whole is not None and amount < whole
     return Wanted(
         amount,
-        "the next shard's ceiling",
+        f"the next shard's {'part of the hard bound' if below else 'ceiling'}",
         f"{context.provider}/{context.model}",
         priced=rate is not None,
         otherwise="and run it again: it goes on; or end it with the answers there are by "

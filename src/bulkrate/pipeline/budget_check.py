@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from bulkrate.core.budget import Held, Limit, Scope, held, month_of
+from bulkrate.core.budget import Held, Limit, Scope, fits, held, month_of
 from bulkrate.ledger.records import RunRecord
 from bulkrate.pipeline.budget import limits_of, with_ledgers
 from bulkrate.pipeline.history import History
@@ -46,14 +46,21 @@ def budgets_of_job(workspace: Workspace, job: Job) -> list[tuple[Limit, Held]]:
     return found
 
 
-def check_quote(workspace: Workspace, run: RunRecord, quote: Quote, max_cost: Decimal | None) -> None:
-    """Refuse a quote that is over a budget, or whose ceiling nobody knows though there is one."""
+def check_quote(workspace: Workspace, run: RunRecord, quote: Quote, max_cost: Decimal | None) -> bool:
+    """Refuse a quote that is over a budget, or whose ceiling nobody knows though there is one.
+
+    Whether it was let through by the hard bound of its pilot, its ceiling being too high.
+    """
     budgets = budgets_of(workspace, run, max_cost)
     if not budgets:
-        return
+        return False
     cap = None
     if quote.output_tokens_max is None and quote.cost_max is None:
         answers = History.of(workspace.ledger, workspace.home, workspace.setup(run)).answers()
         cap = proposed_cap([each.output_tokens for each in answers])
+    by_bound = quote.bound is not None and not all(
+        fits(limit, so_far, quote.cost_max) for limit, so_far in budgets
+    )
     for limit, so_far in budgets:
-        hold(limit, so_far, wanted_of(quote, cap))
+        hold(limit, so_far, wanted_of(quote, cap, by_bound=by_bound))
+    return by_bound

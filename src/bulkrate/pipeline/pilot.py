@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 from bulkrate.core.retry import PASSING
 from bulkrate.core.run_states import RunState
@@ -25,8 +26,10 @@ from bulkrate.pipeline.report import bill_of, failures_of
 from bulkrate.pipeline.row_files import numbers
 from bulkrate.pipeline.run_folder import PARTITION_ROWS, RunFolder
 from bulkrate.pipeline.setup import Setup
-from bulkrate.pipeline.workspace import Workspace
 from bulkrate.pricing.plan import AnswerLength
+
+if TYPE_CHECKING:
+    from bulkrate.pipeline.workspace import Workspace
 
 ROWS = 100
 # Reasoning is billed as output, and its length varies most.

@@ -9,6 +9,7 @@ from bulkrate.errors import BulkrateError
 from bulkrate.jobs.spec import Job
 from bulkrate.ledger.ledger import Ledger
 from bulkrate.ledger.records import RunRecord
+from bulkrate.pipeline.report import failures_of
 from bulkrate.pipeline.setup import Setup
 
 
@@ -21,6 +22,12 @@ def pilots_of(ledger: Ledger, setup: Setup, snapshot: str) -> list[RunRecord]:
             if job.only_rows is not None and _whole(job) == asked:
                 found.append(run)
     return found
+
+
+def finished_pilot(ledger: Ledger, setup: Setup, snapshot: str) -> RunRecord | None:
+    """The newest pilot of this job over this source. One that was cancelled is no random choice."""
+    ended = (run for run in pilots_of(ledger, setup, snapshot) if run.state is RunState.FINISHED)
+    return next((run for run in ended if "cancelled" not in failures_of(ledger, run)), None)
 
 
 def refuse_beside_pilot(ledger: Ledger, setup: Setup, snapshot: str) -> None:

@@ -7,19 +7,17 @@ from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 
-from bulkrate.core.run_states import RunState
 from bulkrate.core.vector import RowState
 from bulkrate.errors import BulkrateError
 from bulkrate.jobs.spec import Job
 from bulkrate.ledger.records import RunRecord
 from bulkrate.pipeline.history import seen_batches
 from bulkrate.pipeline.pilot import answers_of, default_rows, pilot_job, rows_at
-from bulkrate.pipeline.pilot_runs import pilots_of
+from bulkrate.pipeline.pilot_runs import finished_pilot, pilots_of
 from bulkrate.pipeline.plan_count import Progress, count_rows
 from bulkrate.pipeline.plan_digests import digests_of, name_of
 from bulkrate.pipeline.plan_price import Pricer, pilot_document
 from bulkrate.pipeline.prepare import earlier_runs, tag_for
-from bulkrate.pipeline.report import failures_of
 from bulkrate.pipeline.run_folder import PARTITION_ROWS, RunFolder
 from bulkrate.pipeline.setup import Setup
 from bulkrate.pipeline.workspace import Workspace
@@ -86,11 +84,8 @@ class Planning:
         return pilot_job(job, rows_at(self._counted.checked.vectors, places), lane)
 
     def found_pilot(self) -> RunRecord | None:
-        """The newest pilot of this job over this source. One that was cancelled is no random choice."""
-        ledger = self._workspace.ledger
-        pilots = pilots_of(ledger, self.setup, self._snapshot)
-        ended = (run for run in pilots if run.state is RunState.FINISHED)
-        return next((run for run in ended if "cancelled" not in failures_of(ledger, run)), None)
+        """The newest pilot of this job over this source."""
+        return finished_pilot(self._workspace.ledger, self.setup, self._snapshot)
 
     def _is_open(self, row: int) -> bool:
         partition, index = divmod(row, PARTITION_ROWS)

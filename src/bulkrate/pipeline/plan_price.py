@@ -8,14 +8,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bulkrate.errors import JobError
 from bulkrate.pipeline.history import FEWEST_ANSWERS, History, seen_batches
 from bulkrate.pipeline.pilot import PilotAnswers
 from bulkrate.pipeline.plan_digests import name_of, rates_of
 from bulkrate.pipeline.setup import Setup
-from bulkrate.pipeline.workspace import Workspace
 from bulkrate.pricing.forecast import forecast, forecast_by_others
 from bulkrate.pricing.hard_bound import hard_bound
 from bulkrate.pricing.lengths import Lengths
@@ -31,6 +30,9 @@ from bulkrate.pricing.plan import (
 )
 from bulkrate.pricing.rates import LANES
 from bulkrate.pricing.turnaround import chance_missed
+
+if TYPE_CHECKING:
+    from bulkrate.pipeline.workspace import Workspace
 
 # The band is never above the hard bound at this risk: half of what a band of 95 % leaves out.
 BAND_RISK = 0.025

@@ -20,7 +20,7 @@ from bulkrate.errors import (
     Unreachable,
 )
 from bulkrate.ledger.records import ShardRecord
-from bulkrate.pipeline.budget import reserve, worst_case
+from bulkrate.pipeline.budget import reservation, reserve
 from bulkrate.pipeline.context import RunContext
 from bulkrate.pipeline.run_folder import BodyReader
 from bulkrate.pipeline.shard_body import ShardBody
@@ -210,7 +210,7 @@ def submitted(
 ) -> None:
     """Record that the shard's batch is with the provider; it may cost, whatever the limits say by now."""
     at = context.clock.now()
-    tx.reserve(shard.run, shard.number, worst_case(context, shard), at)
+    tx.reserve(shard.run, shard.number, reservation(context, shard), at)
     tx.put_batch(context.batch_record(shard, status))
     tx.move_shard(
         shard.run,

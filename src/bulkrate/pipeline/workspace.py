@@ -24,7 +24,7 @@ from bulkrate.ledger.home import Home
 from bulkrate.ledger.ledger import Ledger
 from bulkrate.ledger.records import RunRecord
 from bulkrate.pipeline.assemble import PARTITION_ROWS
-from bulkrate.pipeline.budget import budget_of, limit_run
+from bulkrate.pipeline.budget import BY_BOUND, budget_of, limit_run
 from bulkrate.pipeline.budget_check import check_quote
 from bulkrate.pipeline.clock import Clock, SystemClock
 from bulkrate.pipeline.context import RunContext
@@ -34,6 +34,7 @@ from bulkrate.pipeline.forget import forget, forgettable
 from bulkrate.pipeline.hints import Bell
 from bulkrate.pipeline.join import Delivery
 from bulkrate.pipeline.leave import leave
+from bulkrate.pipeline.pilot_bound import bound_of
 from bulkrate.pipeline.prepare import assemble_run, begin_run, choose_run, packer_for
 from bulkrate.pipeline.prices import find_prices
 from bulkrate.pipeline.recollect import recollect_run
@@ -98,10 +99,20 @@ class Workspace:
         if (run.sink, run.job_json) != (sink, job_json):
             with self.ledger.transaction("retarget") as tx:
                 tx.set_run(run.id, sink=sink, job_json=job_json)
-                if run.state is RunState.READY and (quote := self.quote(run)) is not None:
-                    quote = replace(quote, lane=job.lane.use)
-                    tx.set_run(run.id, quote_json=orjson.dumps(quote.to_json()).decode())
+        run = self.run(run.id)
+        if run.state is RunState.READY:
+            self._quote_again(run, job.lane.use)
         return self.run(run.id)
+
+    def _quote_again(self, run: RunRecord, lane: str) -> None:
+        """The quote of a run that nobody has approved yet, for the lane the job says now and by its pilot."""
+        quote = self.quote(run)
+        assert quote is not None
+        quote = replace(quote, lane=lane)
+        quote_json = orjson.dumps(replace(quote, bound=bound_of(self, run, quote)).to_json()).decode()
+        if quote_json != run.quote_json:
+            with self.ledger.transaction("quoted") as tx:
+                tx.set_run(run.id, quote_json=quote_json)
 
     def run(self, run: str) -> RunRecord:
         """A run's record. Raises `BulkrateError` when there is none."""
@@ -134,7 +145,7 @@ class Workspace:
             )
         quote = self.quote(run)
         assert quote is not None
-        check_quote(self, run, quote, max_cost)
+        by_bound = check_quote(self, run, quote, max_cost)
         costs = not quote.free and quote.rows > 0
         if costs and not decide(quote):
             raise Refused(
@@ -151,6 +162,8 @@ class Workspace:
                     hint="run the job again to see it",
                 )
             tx.move_run(run.id, RunEvent.APPROVED, now, approved_at=now)
+            if by_bound:
+                tx.add_event(run.id, BY_BOUND, now)
             if max_cost is not None:
                 limit_run(tx, run.id, max_cost, now)
         return self.run(run.id)

@@ -28,13 +28,16 @@ class Load:
         """The long-context steps some row may be over."""
         return tuple(step for step in rate.steps if self.longest_input_tokens > step.over_tokens)
 
+    def prices(self, rate: Rate) -> tuple[Rate | Step, ...]:
+        """The rate, and those steps: what a row may be priced by."""
+        return (rate, *self.reachable(rate))
+
     def pays_for_cache_writes(self, rate: Rate) -> bool:
         """Whether the input may be billed as cache writes, and those cost more than plain input."""
         possible = self.cache_writes
         if possible is None:
             possible = self.longest_input_tokens >= SHORTEST_CACHED_TOKENS
-        every: tuple[Rate | Step, ...] = (rate, *self.reachable(rate))
-        return possible and any(_input(each, True) > _input(each, False) for each in every)
+        return possible and any(_input(each, True) > _input(each, False) for each in self.prices(rate))
 
 
 def ceiling(rate: Rate | None, load: Load) -> Decimal | None:
@@ -44,22 +47,28 @@ def ceiling(rate: Rate | None, load: Load) -> Decimal | None:
     """
     if rate is None:
         return None
-    long = load.reachable(rate)
-    every: tuple[Rate | Step, ...] = (rate, *long)
-    cost = max(_input(each, load.pays_for_cache_writes(rate)) for each in every) * load.input_tokens
-
-    if output := max(_output(each) for each in every):
+    cost = Decimal(0)
+    if output := max(map(_output, load.prices(rate))):
         if load.output_tokens_max is None:
             return None
         cap = load.output_tokens_max // max(load.rows, 1)
+        long = load.reachable(rate)
         # Of so many input tokens, no more rows than this can each be over the first step.
         long_rows = min(load.rows, load.input_tokens // (long[0].over_tokens + 1)) if long else 0
-        cost += (output * long_rows + _output(rate) * (load.rows - long_rows)) * cap
+        cost = (output * long_rows + _output(rate) * (load.rows - long_rows)) * cap
+    return _input_cost(rate, load) + cost / _MILLION
 
-    cost /= _MILLION
-    if rate.request_k is not None:
-        cost += rate.request_k * load.rows / _THOUSAND
-    return cost
+
+def bounded(rate: Rate, load: Load, output_tokens: int) -> Decimal:
+    """The highest price of sending every row once, if all answers together have no more tokens than that."""
+    return _input_cost(rate, load) + max(map(_output, load.prices(rate))) * output_tokens / _MILLION
+
+
+def _input_cost(rate: Rate, load: Load) -> Decimal:
+    """Of the input, and of the requests as such."""
+    writes = load.pays_for_cache_writes(rate)
+    cost = max(_input(each, writes) for each in load.prices(rate)) * load.input_tokens / _MILLION
+    return cost if rate.request_k is None else cost + rate.request_k * load.rows / _THOUSAND
 
 
 def _input(rates: Rate | Step, cache_writes: bool) -> Decimal:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
 from itertools import pairwise
+from math import ceil
 from typing import Any
 
 from bulkrate.core.usage import Usage
@@ -56,10 +57,11 @@ class Lengths:
             for bucket in range(min(buckets), max(buckets) + 1)
         ]
 
-    def load(self, max_output_tokens: int | None) -> Load:
-        """The most that can come of them, for a ceiling."""
+    def load(self, max_output_tokens: int | None, input_factor: Decimal = Decimal(1)) -> Load:
+        """The most that can come of them, for a ceiling. `input_factor`: tokens billed for one counted."""
         most = None if max_output_tokens is None else self.rows * max_output_tokens
-        return Load(self.rows, self.tokens, self.longest, 0 if self.rows == 0 else most)
+        tokens, longest = (ceil(count * input_factor) for count in (self.tokens, self.longest))
+        return Load(self.rows, tokens, longest, 0 if self.rows == 0 else most)
 
     def cost(self, rate: Rate, output_tokens: int, input_factor: Decimal = Decimal(1)) -> Decimal:
         """What they cost at a rate with so many output tokens in all.

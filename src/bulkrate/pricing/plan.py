@@ -9,7 +9,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, Literal, NamedTuple
 
-from bulkrate.pricing.ceiling import ceiling
+from bulkrate.pricing.ceiling import bounded, ceiling
 from bulkrate.pricing.forecast import Forecast
 from bulkrate.pricing.lengths import Lengths
 from bulkrate.pricing.rates import Rate
@@ -117,7 +117,7 @@ class Retries:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LanePlan:
     """One model on one lane. `ceiling` is for sending every row once with every answer at its cap, `bound`
-    by the hard bound of the pilot.
+    with answers that come to the hard bound of the pilot.
 
     None is not known. `chance_missed` is that of the job's deadline, without one of the provider's window;
     `takes_s` how long single requests would take.
@@ -266,13 +266,16 @@ def cost_on(
             return None
         return lengths.cost(rate, tokens, input_factor or Decimal(1)) * (times or 1)
 
+    bound = None
+    if output.bound is not None:
+        bound = bounded(rate, lengths.load(cap, max(input_factor or Decimal(1), Decimal(1))), output.bound)
     return LanePlan(
         lane=lane,
         low=cost(output.low),
         expected=cost(output.expected, retries.factor),
         high=cost(output.high, retries.most) if known and output.high is not None else most,
         ceiling=most,
-        bound=cost(output.bound, retries.most),
+        bound=None if bound is None else bound * (retries.most or 1),
         published=rate.published,
         priced_as=rate.priced_as,
         prices_dated=rate.dated,

@@ -21,7 +21,7 @@ __all__ = ["InputMethod", "Quote", "bill", "check_max_cost", "make_quote", "pars
 
 InputMethod = Literal["exact", "estimate"]
 
-_MONEY_FIELDS = frozenset({"batch_max", "flex_max", "live_max", "input_only"})
+_MONEY_FIELDS = frozenset({"batch_max", "flex_max", "live_max", "input_only", "bound"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,8 @@ class Quote:
     `batch_max`, `flex_max` and `live_max` are ceilings for sending every row once: the input as counted, and
     every answer as long as its cap (reasoning is output, so the cap bounds it too). `input_only` is the other
     end: the input at the plain batch rate and empty answers. None means unknown, never zero. `batch_max` has
-    the rows that are too few for a batch in it, at the price of the lane they go instead.
+    the rows that are too few for a batch in it, at the price of the lane they go instead. `bound` is what the
+    lane costs by the hard bound of a pilot: more in at most 5 of 100 such pilots.
     """
 
     provider: str
@@ -55,6 +56,7 @@ class Quote:
     flex_max: Decimal | None = None
     published_flex_rate: bool = False
     longest_input_tokens: int | None = None  # the longest single row
+    bound: Decimal | None = None
 
     @property
     def cost_max(self) -> Decimal | None:
@@ -205,11 +207,11 @@ def _part(load: Load, rows: int, input_tokens: int) -> Load:
     )
 
 
-def wanted_of(quote: Quote, proposed_cap: int | None = None) -> Wanted:
-    """What the quote asks for."""
+def wanted_of(quote: Quote, proposed_cap: int | None = None, *, by_bound: bool = False) -> Wanted:
+    """What the quote asks for: room for its ceiling, or for its hard bound."""
     return Wanted(
-        quote.cost_max,
-        "the ceiling",
+        quote.bound if by_bound else quote.cost_max,
+        "the pilot's hard bound" if by_bound else "the ceiling",
         f"{quote.provider}/{quote.model}",
         priced=quote.input_only is not None,
         currency=quote.currency,
