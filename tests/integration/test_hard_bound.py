@@ -89,7 +89,7 @@ def test_all_shards_travel_at_once_and_the_limit_is_kept(desk: PlanningDesk) -> 
 
 def test_a_limit_below_the_bound_is_refused(desk: PlanningDesk) -> None:
     run, _, bound, _ = prepared(desk)
-    with pytest.raises(Refused, match="the pilot's hard bound of .* is over the limit of") as refused:
+    with pytest.raises(Refused, match=r"the pilot's hard bound of .* is over the limit of") as refused:
         approved(desk, run, bound - Decimal("0.000001"))
     assert refused.value.code == "over_max_cost"
     assert desk.accepted() == 100
