@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -11,11 +12,14 @@ import anyio
 import pytest
 from planning_desk import PlanningDesk, answer
 
+from bulkrate.cli.quoting import quote_pairs
+from bulkrate.cli.summary import summary_pairs
 from bulkrate.core.budget import Scope
 from bulkrate.core.run_states import RunState
 from bulkrate.errors import Refused
 from bulkrate.jobs.spec import Job
 from bulkrate.ledger.records import RunRecord
+from bulkrate.pipeline.reforecast import full_report
 from bulkrate.pricing import Quote
 
 ROWS = 600
@@ -67,6 +71,7 @@ def test_the_bound_of_a_quote_is_the_plans(desk: PlanningDesk) -> None:
     _, quote, bound, ceiling = prepared(desk)
     planned = desk.plan(job(desk)).own.lanes["batch"]
     assert (planned.bound, planned.ceiling) == (bound, ceiling)
+    assert (planned.low, planned.expected, planned.high) == (quote.low, quote.expected, quote.high)
     assert 3 * bound < ceiling
     assert Quote.from_json(quote.to_json()) == quote
     live = desk.workspace.prepare(job(desk, lane={"use": "live"}))
@@ -85,6 +90,21 @@ def test_all_shards_travel_at_once_and_the_limit_is_kept(desk: PlanningDesk) -> 
     assert desk.accepted() == ROWS
     assert 0 < desk.billed(run) <= bound
     assert not reserved(desk, run)
+
+
+def test_the_bill_is_compared_with_what_was_expected(desk: PlanningDesk) -> None:
+    assert "expected" not in dict(quote_pairs(desk.workspace.quote(desk.workspace.prepare(job(desk)))))
+    run, quote, _, _ = prepared(desk)
+    shown = dict(quote_pairs(quote))
+    assert shown["expected"].startswith("about 0.00")
+    assert shown["hard bound"].endswith("by the pilot: exceeded at most 5 times of 100")
+    done = desk.finish(job(desk))
+    said = dict(summary_pairs(desk.workspace, done, full_report(desk.workspace, done)))
+    assert said["expected"] in shown["expected"]
+    off = re.fullmatch(r"0\.\d+ USD: the quote was too (?:high|low) by (\d\.?\d*) %", said["quote error"])
+    assert off is not None
+    assert float(off[1]) < 10
+    assert run.id == done.id
 
 
 def test_a_limit_below_the_bound_is_refused(desk: PlanningDesk) -> None:
@@ -123,6 +143,7 @@ def test_a_fresh_run_of_the_same_rows_has_no_bound(desk: PlanningDesk) -> None:
     quote = desk.workspace.quote(desk.workspace.prepare(job(desk), fresh=True))
     assert quote is not None
     assert (quote.rows, quote.bound) == (ROWS, None)
+    assert quote.expected is not None  # the pilot is an earlier run of the template
 
 
 def test_monthly_budgets_are_held_by_it_too(desk: PlanningDesk) -> None:

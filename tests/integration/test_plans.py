@@ -20,7 +20,7 @@ from bulkrate.errors import BulkrateError, CanaryFailed, PlanChanged
 from bulkrate.pipeline.pilot import judge, make_way
 from bulkrate.pipeline.plan import Planning
 from bulkrate.pipeline.planned import hold, hold_run, note_plan, read_plan
-from bulkrate.pipeline.reforecast import full_report, planned_band, reforecast_cost
+from bulkrate.pipeline.reforecast import expected_band, full_report, reforecast_cost
 from bulkrate.pipeline.report import report
 from bulkrate.pricing.plan import Plan
 from bulkrate.pricing.plan_table import lines
@@ -175,7 +175,7 @@ def test_a_run_under_way_is_forecast_again(desk: PlanningDesk) -> None:
     plan = desk.planned()
     run = desk.workspace.approve(desk.workspace.prepare(desk.job()), decide=lambda quote: True)
     note_plan(desk.workspace, plan, run)
-    planned, begun = planned_band(desk.workspace, run), reforecast_cost(desk.workspace, run)
+    planned, begun = expected_band(desk.workspace, run), reforecast_cost(desk.workspace, run)
     assert planned is not None
     assert begun is not None
     low, expected, high = (Decimal(plan.lane[name]) for name in ("low", "expected", "high"))
@@ -198,9 +198,9 @@ def test_a_run_under_way_is_forecast_again(desk: PlanningDesk) -> None:
     assert later.low <= desk.billed(done) <= later.high
     found = full_report(desk.workspace, done)
     assert found["forecast"] is None
-    assert "warning" not in dict(summary_pairs(desk.workspace, done, found))["planned"]
-    found["planned"]["high"] = "0.0001"
-    assert "warning: it comes to more" in dict(summary_pairs(desk.workspace, done, found))["planned"]
+    assert "warning" not in dict(summary_pairs(desk.workspace, done, found))["expected"]
+    found["expected"]["high"] = "0.0001"
+    assert "warning: it comes to more" in dict(summary_pairs(desk.workspace, done, found))["expected"]
 
 
 def test_what_the_user_adds(desk: PlanningDesk) -> None:

@@ -1,4 +1,4 @@
-"""What a planned run comes to, in words: beside what was planned, with a warning where it is above that."""
+"""What a run comes to, in words: beside what was expected, with a warning where it is above that."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ def band(costs: Costs) -> str:
     return f"about {said('expected', ROUND_HALF_EVEN)}, {low} to {high}"
 
 
-def above(comes_to: str | None, planned: Costs) -> bool:
-    """Whether a cost is over the upper end of what was planned."""
-    most = planned["high"]
+def above(comes_to: str | None, expected: Costs) -> bool:
+    """Whether a cost is over the upper end of what was expected."""
+    most = expected["high"]
     return comes_to is not None and most is not None and Decimal(comes_to) > Decimal(most)
 
 
 def outlook(workspace: Workspace, run_id: str) -> str:
-    """One line about a run under way; empty for one that was begun without a plan."""
-    from bulkrate.pipeline.reforecast import planned_band, reforecast_cost
+    """One line about a run under way; empty where nothing told beforehand what it would cost."""
+    from bulkrate.pipeline.reforecast import expected_band, reforecast_cost
 
     run = workspace.run(run_id)
-    planned = planned_band(workspace, run)
-    now = None if planned is None else reforecast_cost(workspace, run)
-    if planned is None or now is None:
+    expected = expected_band(workspace, run)
+    now = None if expected is None else reforecast_cost(workspace, run)
+    if expected is None or now is None:
         return ""
     said = f"forecast: {band(now.to_json())}"
-    if above(now.to_json()["expected"], planned.to_json()):
-        said += f"; warning: {band(planned.to_json())} was planned"
+    if above(now.to_json()["expected"], expected.to_json()):
+        said += f"; warning: {band(expected.to_json())} was expected"
     return said

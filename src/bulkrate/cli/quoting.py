@@ -42,6 +42,7 @@ def quote_pairs(quote: Quote, *, rejected: int = 0) -> list[tuple[str, str]]:
             ("batch price", batch),
             *([("flex price", at_most(quote.flex_max))] if quote.lane == "flex" else []),
             ("live price", at_most(quote.live_max) + _saving(quote)),
+            *([("expected", _expected(quote))] if quote.expected is not None else []),
             *([("hard bound", _bound(quote.bound, quote.currency))] if quote.bound is not None else []),
             *([("sent", f"one by one on the {quote.lane} lane")] if quote.lane != "batch" else []),
             ("prices of", f"{quote.prices_dated.isoformat()} ({quote.prices_source})"),
@@ -57,6 +58,12 @@ def _output(quote: Quote) -> str:
     if quote.output_tokens_max == 0:
         return "0" if quote.rows == 0 else "none"
     return f"at most {quote.output_tokens_max:,} ({quote.output_tokens_max // quote.rows:,} a row)"
+
+
+def _expected(quote: Quote) -> str:
+    from bulkrate.cli.outlook import band
+
+    return f"{band(quote.to_json())} in 95 of 100 such forecasts"
 
 
 def _bound(bound: Decimal, currency: str) -> str:
@@ -79,8 +86,12 @@ def quote_error(quoted: Decimal, cost: Decimal, currency: str) -> str:
     off = quoted - cost
     if not off:
         return "none: the bill is what was quoted"
-    share = f" by {100 * abs(off) / quoted:.0f} %" if quoted else ""
+    share = f" by {_percent(100 * abs(off) / quoted)} %" if quoted else ""
     return f"{format_money(abs(off), currency)}: the quote was too {'high' if off > 0 else 'low'}{share}"
+
+
+def _percent(share: Decimal) -> str:
+    return f"{share:.0f}" if share >= 10 else f"{share:.2g}"
 
 
 def left_of(limit: Limit, held: Held) -> str:

@@ -11,7 +11,7 @@ from bulkrate.cli.terminal import Terminal, quoted
 from bulkrate.core.retry import PASSING
 from bulkrate.core.run_states import RunState
 from bulkrate.pipeline.reasons import first_reasons
-from bulkrate.pipeline.reforecast import full_report
+from bulkrate.pipeline.reforecast import expected_band, full_report
 from bulkrate.pipeline.report import bill_of, exit_code
 from bulkrate.pipeline.run_folder import RunFolder
 
@@ -76,7 +76,7 @@ def summary_pairs(
         said = f"{unexplained['input_tokens']:,} in, {unexplained['output_tokens']:,} out"
         pairs.append(("unattributed", f"{said}: billed, but no row explains them"))
     pairs += _cost(workspace, run)
-    pairs += _planned(document)
+    pairs += _expected(document)
     if document["sink"] is not None:
         pairs.append(("answers", document["sink"]))
     return pairs
@@ -118,25 +118,27 @@ def _cost(workspace: Workspace, run: RunRecord) -> list[tuple[str, str]]:
         quoted_at = f"quoted at most {most}"
     cost = f"{format_money(billed.cost, billed.currency)} by the tokens reported ({quoted_at}{prices})"
     pairs = [("cost", cost)]
-    if quote.cost_max is not None and run.state is RunState.FINISHED:
-        pairs.append(("quote error", quote_error(quote.cost_max, billed.cost, billed.currency)))
+    expected = expected_band(workspace, run)
+    foretold = quote.cost_max if expected is None else expected.expected
+    if foretold is not None and run.state is RunState.FINISHED:
+        pairs.append(("quote error", quote_error(foretold, billed.cost, billed.currency)))
     if billed.live and billed.saving:
         share = round(100 * billed.saving / billed.live)
         pairs.append(("live price", f"{format_money(billed.live, billed.currency)}; {share} % saved"))
     return pairs
 
 
-def _planned(document: dict[str, Any]) -> list[tuple[str, str]]:
-    """What a plan said, and what it comes to by now."""
+def _expected(document: dict[str, Any]) -> list[tuple[str, str]]:
+    """What was expected when it was approved, and what it comes to by now."""
     from bulkrate.cli.outlook import above, band
 
-    planned, now = document["planned"], document["forecast"]
+    expected, now = document["expected"], document["forecast"]
     pairs = []
-    if planned is not None:
-        # Before the end what was billed is only a part: more than planned is more already.
+    if expected is not None:
+        # Before the end what was billed is only a part: more than expected is more already.
         comes_to = document["bill"]["cost"] if now is None else now["expected"]
-        warning = "; warning: it comes to more" if above(comes_to, planned) else ""
-        pairs.append(("planned", band(planned) + warning))
+        warning = "; warning: it comes to more" if above(comes_to, expected) else ""
+        pairs.append(("expected", band(expected) + warning))
     if now is not None:
         pairs.append(("forecast", band(now)))
     return pairs

@@ -41,24 +41,27 @@ class Band:
 
 
 def full_report(workspace: Workspace, run: RunRecord) -> dict[str, Any]:
-    """The report of a run; of one that was planned with what that said and, under way, what it will cost."""
-    planned = planned_band(workspace, run)
-    now = None if planned is None else reforecast_cost(workspace, run)
+    """The report of a run, with what it was expected to cost and, under way, what it will."""
+    expected = expected_band(workspace, run)
+    now = None if expected is None else reforecast_cost(workspace, run)
     return {
         **report(workspace.ledger, run, workspace.prices),
-        "planned": None if planned is None else planned.to_json(),
+        "expected": None if expected is None else expected.to_json(),
         "forecast": None if now is None else now.to_json(),
     }
 
 
-def planned_band(workspace: Workspace, run: RunRecord) -> Band | None:
-    """What the plan said that a run was begun by; None without one."""
+def expected_band(workspace: Workspace, run: RunRecord) -> Band | None:
+    """What a run was expected to cost when it was approved, by its plan, else by its quote. None: unknown."""
     found = [event for event in workspace.ledger.events(run.id) if event.kind == "plan" and event.detail_json]
-    if not found or found[-1].detail_json is None:
+    if found and found[-1].detail_json is not None:
+        detail = orjson.loads(found[-1].detail_json)
+        amounts = (detail.get(name) for name in ("low", "expected", "high"))
+        return Band(*(None if amount is None else Decimal(amount) for amount in amounts))
+    quote = workspace.quote(run)
+    if quote is None or quote.expected is None:
         return None
-    detail = orjson.loads(found[-1].detail_json)
-    amounts = (detail.get(name) for name in ("low", "expected", "high"))
-    return Band(*(None if amount is None else Decimal(amount) for amount in amounts))
+    return Band(quote.low, quote.expected, quote.high)
 
 
 def reforecast_cost(workspace: Workspace, run: RunRecord) -> Band | None:

@@ -34,9 +34,9 @@ from bulkrate.pipeline.forget import forget, forgettable
 from bulkrate.pipeline.hints import Bell
 from bulkrate.pipeline.join import Delivery
 from bulkrate.pipeline.leave import leave
-from bulkrate.pipeline.pilot_bound import bound_of
 from bulkrate.pipeline.prepare import assemble_run, begin_run, choose_run, packer_for
 from bulkrate.pipeline.prices import find_prices
+from bulkrate.pipeline.quote_forecast import with_forecast
 from bulkrate.pipeline.recollect import recollect_run
 from bulkrate.pipeline.redirect import check_lane, redirected
 from bulkrate.pipeline.reopen import reopen
@@ -105,11 +105,11 @@ class Workspace:
         return self.run(run.id)
 
     def _quote_again(self, run: RunRecord, lane: str) -> None:
-        """The quote of a run that nobody has approved yet, for the lane the job says now and by its pilot."""
+        """The quote of a run nobody has approved yet, for the lane the job says and by what is known now."""
         quote = self.quote(run)
         assert quote is not None
-        quote = replace(quote, lane=lane)
-        quote_json = orjson.dumps(replace(quote, bound=bound_of(self, run, quote)).to_json()).decode()
+        quote = with_forecast(self, run, replace(quote, lane=lane))
+        quote_json = orjson.dumps(quote.to_json()).decode()
         if quote_json != run.quote_json:
             with self.ledger.transaction("quoted") as tx:
                 tx.set_run(run.id, quote_json=quote_json)

@@ -33,6 +33,8 @@ _QUANTILE, _Z = 0.995, 1.645
 _MARGIN = 1.5
 _STEP = 16
 
+OTHERWISE = "lower request.max_output_tokens, or send fewer rows"
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
@@ -44,7 +46,7 @@ class Wanted:
     priced: bool = True
     currency: str = CURRENCY
     proposed_cap: int | None = None  # a cap on output that earlier answers would have kept
-    otherwise: str = "lower request.max_output_tokens, or send fewer rows"
+    otherwise: str = OTHERWISE
 
 
 def hold(limit: Limit, so_far: Held, wanted: Wanted) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from bulkrate.core.budget import Held, Limit, Scope
 from bulkrate.core.usage import Usage
 from bulkrate.pricing.bills import bill
-from bulkrate.pricing.budgets import Wanted, hold
+from bulkrate.pricing.budgets import OTHERWISE, Wanted, hold
 from bulkrate.pricing.ceiling import Load, ceiling
 from bulkrate.pricing.money import parse_money
 from bulkrate.pricing.price_list import PUBLISHED, PriceList
@@ -21,7 +21,9 @@ __all__ = ["InputMethod", "Quote", "bill", "check_max_cost", "make_quote", "pars
 
 InputMethod = Literal["exact", "estimate"]
 
-_MONEY_FIELDS = frozenset({"batch_max", "flex_max", "live_max", "input_only", "bound"})
+_MONEY_FIELDS = frozenset(
+    {"batch_max", "flex_max", "live_max", "input_only", "low", "expected", "high", "bound"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +33,9 @@ class Quote:
     `batch_max`, `flex_max` and `live_max` are ceilings for sending every row once: the input as counted, and
     every answer as long as its cap (reasoning is output, so the cap bounds it too). `input_only` is the other
     end: the input at the plain batch rate and empty answers. None means unknown, never zero. `batch_max` has
-    the rows that are too few for a batch in it, at the price of the lane they go instead. `bound` is what the
-    lane costs by the hard bound of a pilot: more in at most 5 of 100 such pilots.
+    the rows that are too few for a batch in it, at the price of the lane they go instead. By a pilot or by
+    earlier runs the lane costs `expected`, within `low` and `high` 95 times of 100; `bound` is exceeded in
+    at most 5 of 100 pilots whatever the answers are like.
     """
 
     provider: str
@@ -56,6 +59,9 @@ class Quote:
     flex_max: Decimal | None = None
     published_flex_rate: bool = False
     longest_input_tokens: int | None = None  # the longest single row
+    low: Decimal | None = None
+    expected: Decimal | None = None
+    high: Decimal | None = None
     bound: Decimal | None = None
 
     @property
@@ -207,6 +213,9 @@ def _part(load: Load, rows: int, input_tokens: int) -> Load:
     )
 
 
+_BY_A_PILOT = f"{OTHERWISE}; `bulkrate plan --pilot` may give it a lower bound"
+
+
 def wanted_of(quote: Quote, proposed_cap: int | None = None, *, by_bound: bool = False) -> Wanted:
     """What the quote asks for: room for its ceiling, or for its hard bound."""
     return Wanted(
@@ -216,6 +225,7 @@ def wanted_of(quote: Quote, proposed_cap: int | None = None, *, by_bound: bool =
         priced=quote.input_only is not None,
         currency=quote.currency,
         proposed_cap=proposed_cap,
+        otherwise=OTHERWISE if quote.bound is not None or not quote.output_tokens_max else _BY_A_PILOT,
     )
 
 

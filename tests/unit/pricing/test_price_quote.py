@@ -58,6 +58,9 @@ def test_a_quote_as_a_document() -> None:
             "lane": "batch",
             "flex_max": "0.14375",
             "published_flex_rate": True,
+            "low": None,
+            "expected": None,
+            "high": None,
             "bound": None,
             "longest_input_tokens": None,
         }
