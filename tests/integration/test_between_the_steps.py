@@ -16,6 +16,7 @@ from bulkrate.core.shard_states import ShardState
 from bulkrate.errors import Refused
 from bulkrate.pipeline.drive import drive
 from bulkrate.pipeline.report import report
+from bulkrate.pricing import Quote
 from bulkrate.providers.provider import BatchStatus, Submission
 
 
@@ -162,3 +163,39 @@ def test_a_defect_after_a_create_leaves_the_shard_in_doubt(desk: Desk) -> None:
 
     anyio.run(main)
     assert space.ledger.balance(run.id).succeeded == desk.accepted() == 30
+
+
+def test_a_run_prepared_before_another_of_the_job_was_sent_is_made_anew(desk: Desk) -> None:
+    desk.write(ROWS[:20])
+    waiting = desk.workspace.prepare(desk.job())  # somebody is asked for a yes
+    desk.write(ROWS)
+    assert desk.run()["rows"]["succeeded"] == 30
+    desk.write(ROWS[:20])
+    with pytest.raises(Refused, match=r"begun after run .* was prepared") as refused:
+        desk.workspace.approve(waiting, decide=lambda quote: True)
+    assert refused.value.code == "begun_meanwhile"
+    assert desk.run()["rows"]["succeeded"] == 20
+    assert desk.accepted() == 30, "no row was sent twice"
+
+
+def test_of_two_runs_with_rows_in_common_one_is_approved(desk: Desk) -> None:
+    desk.write(ROWS[:20])
+    first = desk.workspace.prepare(desk.job())
+    desk.write(ROWS)
+    second = desk.workspace.prepare(desk.job())
+    assert first.id != second.id
+
+    def yes(quote: Quote) -> bool:
+        desk.workspace.approve(second, decide=lambda quote: True)  # in another window
+        return True
+
+    with pytest.raises(Refused, match="rows of both would be paid for twice"):
+        desk.workspace.approve(first, decide=yes)
+    assert [desk.workspace.run(run.id).state for run in (first, second)] == [RunState.READY, RunState.ACTIVE]
+
+
+def test_a_fresh_run_is_meant_to_send_again(desk: Desk) -> None:
+    desk.write(ROWS)
+    runs = [desk.workspace.prepare(desk.job(), fresh=fresh) for fresh in (False, True)]
+    approved = [desk.workspace.approve(run, decide=lambda quote: True) for run in runs]
+    assert [run.state for run in approved] == [RunState.ACTIVE, RunState.ACTIVE]

@@ -20,7 +20,7 @@ _MONEY_LOCK = 0x6D6F6E79
 
 
 def lock(connection: Connection) -> None:
-    """Until the transaction ends nobody else reserves: what is read now is true when it is written."""
+    """Until the transaction ends nobody else reserves or approves: what is read now stays true."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MONEY_LOCK})
 

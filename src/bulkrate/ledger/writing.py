@@ -81,6 +81,10 @@ class Transaction:
         """The vector as this transaction sees it: nothing comes between reading and saving it here."""
         return reading.one_vector(self._connection, run, number, lock=True)
 
+    def alone(self) -> None:
+        """Keep out all others who approve or reserve: what is read from here on is true until this ends."""
+        reserving.lock(self._connection)
+
     # Runs.
 
     def add_run(self, run: RunRecord) -> None:

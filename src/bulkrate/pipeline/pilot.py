@@ -7,7 +7,6 @@ for twice.
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,6 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from bulkrate.core.retry import PASSING
-from bulkrate.core.run_states import RunState
 from bulkrate.core.vector import RowState, Vector
 from bulkrate.errors import BulkrateError, CanaryFailed
 from bulkrate.jobs.spec import CanarySpec, Job, SinkSpec
@@ -26,6 +24,7 @@ from bulkrate.pipeline.report import bill_of, failures_of
 from bulkrate.pipeline.row_files import numbers
 from bulkrate.pipeline.run_folder import PARTITION_ROWS, RunFolder
 from bulkrate.pipeline.setup import Setup
+from bulkrate.pipeline.twins import forget_unsent
 from bulkrate.pricing.plan import AnswerLength
 
 if TYPE_CHECKING:
@@ -140,14 +139,9 @@ def make_way(workspace: Workspace, setup: Setup) -> None:
     """Forget runs of the whole job that were prepared and sent nothing: made again, they take the pilot's
     answers over. Raises BulkrateError for one that is under way: there is nothing left to pilot."""
     for run in workspace.ledger.runs(job_key=job_key(setup), unfinished=True):
-        with workspace.home.run_lock(run.id):
-            with workspace.ledger.transaction("clean") as tx:
-                # It may have been approved since it was listed.
-                if tx.run(run.id).state not in (RunState.ASSEMBLING, RunState.READY):
-                    raise BulkrateError(
-                        f"run {run.id} of this job is under way: a pilot would come too late",
-                        code="under_way",
-                        hint=f"`bulkrate status {run.id}` shows it",
-                    )
-                tx.delete_run(run.id)
-            shutil.rmtree(workspace.home.run_dir(run.id), ignore_errors=True)
+        if not forget_unsent(workspace.ledger, workspace.home, run):
+            raise BulkrateError(
+                f"run {run.id} of this job is under way: a pilot would come too late",
+                code="under_way",
+                hint=f"`bulkrate status {run.id}` shows it",
+            )

@@ -15,11 +15,11 @@ from bulkrate.pipeline.setup import Setup
 
 def pilots_of(ledger: Ledger, setup: Setup, snapshot: str) -> list[RunRecord]:
     """The pilots of this very job over this very source, newest first."""
-    found, asked = [], _whole(setup.job)
+    found, asked = [], whole_identity(setup.job)
     for run in ledger.runs(job_name=setup.job.name):
         if run.snapshot == snapshot and b'"only_rows"' in run.job_json.encode():
             job = Setup.from_document(orjson.loads(run.job_json), setup.env).job
-            if job.only_rows is not None and _whole(job) == asked:
+            if job.only_rows is not None and whole_identity(job) == asked:
                 found.append(run)
     return found
 
@@ -41,6 +41,6 @@ def refuse_beside_pilot(ledger: Ledger, setup: Setup, snapshot: str) -> None:
             )
 
 
-def _whole(job: Job) -> bytes:
+def whole_identity(job: Job) -> bytes:
     """The identity of the job that a pilot is a part of."""
     return job.model_copy(update={"only_rows": None, "canary": None}).identity()

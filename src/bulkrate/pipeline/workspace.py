@@ -43,6 +43,7 @@ from bulkrate.pipeline.reopen import reopen
 from bulkrate.pipeline.run_folder import Partitions, RunFolder
 from bulkrate.pipeline.setup import Setup
 from bulkrate.pipeline.tick import OnError, tick, work
+from bulkrate.pipeline.twins import UNSENT, begun_since, forget_unsent, refuse_twin
 from bulkrate.pricing import PriceList, Quote
 
 # Names a ledger elsewhere: a URL, or another file.
@@ -80,6 +81,10 @@ class Workspace:
         snapshot = setup.source.snapshot()
         nonce = secrets.token_hex(8) if fresh else ""
         run = choose_run(self.ledger, setup, snapshot, nonce=nonce)
+        if run is not None and run.state in UNSENT and begun_since(self.ledger, setup, run):
+            # Made anew it takes those answers over.
+            forget_unsent(self.ledger, self.home, run)
+            run = choose_run(self.ledger, setup, snapshot, nonce=nonce)
         now = self.clock.now()
         if run is None:
             run = begin_run(self.ledger, setup, snapshot, nonce=nonce, at=now)
@@ -161,6 +166,8 @@ class Workspace:
                     code="not_approved",
                     hint="run the job again to see it",
                 )
+            tx.alone()
+            refuse_twin(self.ledger, self.setup(run), run)
             tx.move_run(run.id, RunEvent.APPROVED, now, approved_at=now)
             if by_bound:
                 tx.add_event(run.id, BY_BOUND, now)
