@@ -25,8 +25,8 @@ from bulkrate.testing import FakeClock, MisbehavingProvider
 ROWS = 40
 
 
-def write(folder: Path, rows: int = ROWS) -> None:
-    lines = [json.dumps({"id": f"T-{n}", "body": f"ticket {n}"}) for n in range(rows)]
+def write(folder: Path, rows: int = ROWS, series: str = "T") -> None:
+    lines = [json.dumps({"id": f"{series}-{n}", "body": f"ticket {n}"}) for n in range(rows)]
     (folder / "rows.jsonl").write_text("\n".join(lines), encoding="utf-8")
 
 
@@ -189,10 +189,10 @@ def test_a_healthy_canary_lets_the_rest_go(tmp_path: Path, misbehaving_provider:
 
 
 def rescued(
-    folder: Path, clock: Any, faults: str, *, max_cost: Decimal | None = None, rows: int = ROWS
+    folder: Path, clock: Any, faults: str, *, max_cost: Decimal | None = None, series: str = "T"
 ) -> tuple[dict[str, Any], MisbehavingProvider, LiveProvider]:
     """A run whose batch is stuck, with a deadline in two hours and a live endpoint beside."""
-    write(folder, rows)
+    write(folder, series=series)
     batch = MisbehavingProvider(faults, now=clock.now)
     with serving(LiveProvider(batch=batch.app)) as live:
         space = workspace(folder, live.base_url, clock, cancel_latency_s="600", answers_per_s="1")
@@ -234,6 +234,22 @@ def test_a_batch_that_is_in_time_is_left_alone(tmp_path: Path, fake_clock: Any) 
     assert result["rows"]["succeeded"] == ROWS
     assert batch.meter.rows_billed == ROWS
     assert not live.answered
+
+
+def test_the_pace_of_an_earlier_run_tells_when_to_leave(tmp_path: Path, fake_clock: Any) -> None:
+    """Configured is one answer a second; calls of the job took four each when they were last made."""
+    write(tmp_path, 100)
+    with serving(LiveProvider()) as live:
+        space = workspace(tmp_path, live.base_url, fake_clock)
+        slow = space.approve(space.prepare(job(tmp_path, lane="live")), decide=lambda quote: True)
+        anyio.run(lambda: space.advance(slow.id, on_change=lambda: fake_clock.advance(4)))
+    began_at = fake_clock.now()
+    result, _, live = rescued(tmp_path, fake_clock, "stuck=1,done=15", series="U")
+    assert (result["rows"]["succeeded"], sum(live.answered.values())) == (ROWS, ROWS - 15)
+    (left,) = space.ledger.events(result["run"], kind="rescue")
+    # 25 rows at one in four seconds and some, after ten minutes for the cancel; polls come every minute.
+    needs = timedelta(seconds=600 + 1.15 * 25 * 4)
+    assert needs <= began_at + timedelta(hours=2) - left.at <= needs + timedelta(seconds=75)
 
 
 def test_a_rescue_that_costs_more_than_was_approved_does_not_happen(tmp_path: Path, fake_clock: Any) -> None:

@@ -158,10 +158,10 @@ class Ledger:
         with self._read() as connection:
             return self._reading.all_intents(connection, run, open_only=open_only)
 
-    def events(self, run: str) -> list[EventRecord]:
-        """What happened to the run, in order."""
+    def events(self, run: str, *, kind: str | None = None) -> list[EventRecord]:
+        """What happened to the run, in order; all of it, or events of one kind."""
         with self._read() as connection:
-            return self._reading.all_events(connection, run)
+            return self._reading.all_events(connection, run, kind=kind)
 
     def usage(self, run: str) -> list[UsageRecord]:
         """What the run's requests used, by shard and by how they ended."""

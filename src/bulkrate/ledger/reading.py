@@ -156,8 +156,10 @@ def all_intents(connection: Connection, run: str, *, open_only: bool) -> list[In
     return [IntentRecord(**row._mapping) for row in connection.execute(query)]
 
 
-def all_events(connection: Connection, run: str) -> list[EventRecord]:
+def all_events(connection: Connection, run: str, *, kind: str | None) -> list[EventRecord]:
     query = select(events).where(events.c.run == run).order_by(events.c.id)
+    if kind is not None:
+        query = query.where(events.c.kind == kind)
     return [EventRecord(**row._mapping) for row in connection.execute(query)]
 
 

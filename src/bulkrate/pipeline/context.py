@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from bulkrate.core.drain import Drained
 from bulkrate.core.lanes import Lane
 from bulkrate.core.limits import Limits
 from bulkrate.core.pacing import Pacing
@@ -70,6 +71,7 @@ class RunContext:
     lane: Lane = Lane.BATCH
     rescue: Lane | None = None
     deadline_at: datetime | None = None
+    drained_before: Drained | None = None
     prices: PriceList = PUBLISHED
     canary: CanarySpec | None = None
     on_in_doubt: str = "wait"

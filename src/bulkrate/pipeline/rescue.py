@@ -12,6 +12,7 @@ from bulkrate.core.shard_states import SHARD_TABLE, ShardState
 from bulkrate.ledger.records import ShardRecord
 from bulkrate.pipeline.budget import room
 from bulkrate.pipeline.context import RunContext
+from bulkrate.pipeline.drained import rescue_rate
 from bulkrate.pricing import Quote, make_quote
 
 
@@ -34,7 +35,7 @@ def must_rescue(context: RunContext, left: int) -> bool:
         return context.rescuing
     if context.rescuing:
         return True
-    escape = Escape(context.limits.cancel_latency_s, context.limits.answers_per_s)
+    escape = Escape(context.limits.cancel_latency_s, rescue_rate(context, context.rescue))
     if context.clock.now() < rescue_at(context.deadline_at, left, escape):
         return False
     context.rescuing = _affordable(context, left)

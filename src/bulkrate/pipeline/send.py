@@ -28,6 +28,7 @@ from bulkrate.ledger.answer_log import AnswerLog
 from bulkrate.ledger.records import ShardRecord
 from bulkrate.pipeline.budget import reserve
 from bulkrate.pipeline.context import RunContext
+from bulkrate.pipeline.drained import record_stretch
 from bulkrate.pipeline.durable import whole_file
 from bulkrate.pipeline.run_folder import BodyReader
 from bulkrate.signals import signal
@@ -73,6 +74,7 @@ async def send(context: RunContext, shard: ShardRecord, *, cancelling: bool) -> 
             return  # the money is needed elsewhere by now: whether to wait is `drive`'s to decide
     folder = context.folder.answers_dir(shard.number, shard.digest)
     with AnswerLog(folder / "answers") as answers, AnswerLog(folder / "intents") as intents:
+        began_at, before = context.clock.now(), len(answers)
         left = [number for number in range(shard.requests) if custom_id(shard, number) not in answers]
         if left and not cancelling:
             work: deque[tuple[int, bytes | None]] = deque((number, None) for number in left)
@@ -81,12 +83,13 @@ async def send(context: RunContext, shard: ShardRecord, *, cancelling: bool) -> 
                 _reserve_lost(context, sending)
             await _answer_all(context, sending, left)
             cancelling = sending.cancelled
-        lost = possibly_billed(answers, intents)
+        lost, answered = possibly_billed(answers, intents), len(answers) - before
         answers.seal()
         intents.seal()
     end = BatchEnd.CANCELLED if cancelling else BatchEnd.COMPLETED
     with context.transaction("all_answered") as tx:
         at = context.clock.now()
+        record_stretch(tx, context, shard, began_at, answered)
         if lost:
             tx.add_event(shard.run, "possibly_billed", at, shard.number, {"requests": lost})
         tx.move_shard(shard.run, shard.number, ShardEvent.ALL_ANSWERED, at, ended_at=at, end=end)

@@ -29,6 +29,7 @@ from bulkrate.pipeline.budget_check import check_quote
 from bulkrate.pipeline.clock import Clock, SystemClock
 from bulkrate.pipeline.context import RunContext
 from bulkrate.pipeline.deliver import deliver_run, deliverer_for
+from bulkrate.pipeline.drained import drained_before
 from bulkrate.pipeline.drive import drive
 from bulkrate.pipeline.forget import forget, forgettable
 from bulkrate.pipeline.hints import Bell
@@ -281,6 +282,7 @@ class Workspace:
         lease_s = limits.lease_s
         now = self.clock.now()
         lane = setup.job.lane
+        rescue = None if lane.rescue == "none" else Lane(lane.rescue)
         deadline_at = None
         if lane.deadline_s is not None:
             deadline_at = (run.approved_at or now) + timedelta(seconds=lane.deadline_s)
@@ -318,8 +320,9 @@ class Workspace:
             leased_at=now,
             budget=budget_of(self.ledger, run, setup.job, setup.max_output_tokens),
             lane=Lane(lane.use),
-            rescue=None if lane.rescue == "none" else Lane(lane.rescue),
+            rescue=rescue,
             deadline_at=deadline_at,
+            drained_before=None if rescue is None else drained_before(self.ledger, run, rescue),
             prices=self.prices,
             canary=setup.job.canary,
             on_in_doubt=lane.on_in_doubt,
