@@ -50,6 +50,7 @@ class ShardEvent(StrEnum):
     TOO_BIG = "too_big"  # this shard alone is over the queue limit
     BATCH_ENDED = "batch_ended"
     RESULTS_LANDED = "results_landed"
+    RESULTS_LOST = "results_lost"  # what had landed is gone or damaged, and not collected
     COLLECTED = "collected"
     WITHDRAW = "withdraw"
 
@@ -85,6 +86,7 @@ SHARD_TABLE: Table[ShardState, ShardEvent] = Table(
             (S.SUBMITTED, V.TOO_BIG, S.SUPERSEDED),
             (S.SUBMITTED, V.BATCH_ENDED, S.ENDED),
             (S.ENDED, V.RESULTS_LANDED, S.LANDED),
+            (S.LANDED, V.RESULTS_LOST, S.ENDED),
             (S.LANDED, V.COLLECTED, S.COLLECTED),
         ]
     ),

@@ -8,12 +8,11 @@ the raw files again (`recollect`).
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
-import zstandard
 
 from bulkrate.core.answer import judge
 from bulkrate.core.lanes import Lane
@@ -23,97 +22,19 @@ from bulkrate.core.retry import resend_reason
 from bulkrate.core.shard_states import ShardEvent
 from bulkrate.core.usage import NONE, Usage, total
 from bulkrate.core.vector import RowState, Vector, settle_alias
-from bulkrate.errors import NotFoundError, QuotaError, Unreachable
+from bulkrate.errors import LedgerError
 from bulkrate.ledger.records import BatchRecord, ShardRecord, UsageRecord
 from bulkrate.pipeline.budget import lost_calls
 from bulkrate.pipeline.budget import settle as settle_cost
 from bulkrate.pipeline.context import RunContext
-from bulkrate.pipeline.durable import whole_file
-from bulkrate.pipeline.row_files import GROUP_ROWS, lost
+from bulkrate.pipeline.landing import batch_of, land_again
+from bulkrate.pipeline.packed import lines_of
+from bulkrate.pipeline.row_files import GROUP_ROWS
 from bulkrate.pipeline.run_folder import outcome_writer
-from bulkrate.pipeline.submit import wait_after_failure
-from bulkrate.providers.provider import ResultFile
-from bulkrate.signals import signal
 
-_READ_BYTES = 1 << 20
 KINDS = ("output", "error")
-# Downloads of a file that is "not found" before it is taken for gone.
-FILE_LAG_TRIES = 5
 # Batch errors that say nothing against the requests.
 _PASSING_CODES = frozenset({"server_error", "internal_error", "internal_server_error"})
-
-
-async def land(context: RunContext, shard: ShardRecord) -> None:
-    """Download the batch's result files, whole and synced, before anything reads them."""
-    batch = batch_of(context, shard)
-    assert batch is not None
-    gone: list[str] = []
-    try:
-        for kind, file_id in orjson.loads(batch.results_json):
-            signal("download.before")
-            try:
-                await _download(context, shard, ResultFile(kind, file_id))
-            except NotFoundError:
-                # A lagging replica, or results past their retention: their rows then count as missing. Only
-                # what was said of this very file counts: after an outage the first "not found" is no proof.
-                context.absences[file_id] += 1
-                if context.absences[file_id] <= FILE_LAG_TRIES:
-                    raise
-                gone.append(file_id)
-                _land_nothing(context, shard, kind)
-            signal("download.after")
-    except (Unreachable, QuotaError, NotFoundError) as error:
-        wait_after_failure(context, shard.number, error.retry_after_s)
-        return
-    with context.transaction("results_landed") as tx:
-        detail = {"gone": gone} if gone else None
-        tx.move_shard(shard.run, shard.number, ShardEvent.RESULTS_LANDED, context.clock.now(), detail)
-    context.failures.pop(shard.number, None)
-
-
-async def _download(context: RunContext, shard: ShardRecord, file: ResultFile) -> None:
-    with (
-        whole_file(context.folder.raw_path(shard.number, file.kind)) as part,
-        part.open("wb") as raw,
-        zstandard.ZstdCompressor(level=3).stream_writer(raw) as packed,
-    ):
-        async for chunk in context.connection.download(file):
-            packed.write(chunk)
-            # A slow download outlasts the lease: two processes would take the run from each other for ever.
-            context.renew()
-
-
-def _land_nothing(context: RunContext, shard: ShardRecord, kind: str) -> None:
-    """An empty file for one that is gone: a landed shard has all its files."""
-    with whole_file(context.folder.raw_path(shard.number, kind)) as part:
-        part.write_bytes(zstandard.ZstdCompressor().compress(b""))
-
-
-def batch_of(context: RunContext, shard: ShardRecord) -> BatchRecord | None:
-    """The batch a shard was submitted as; None for one whose requests were sent one by one."""
-    if shard.batch_id is None:
-        return None
-    for batch in context.ledger.batches(shard.run):
-        if batch.id == shard.batch_id:
-            return batch
-    raise AssertionError(f"shard {shard.number} has no batch record")
-
-
-def result_lines(context: RunContext, shard: int, kind: str) -> Iterator[bytes]:
-    """The landed lines of a result file, without line ends; blank ones are left out.
-
-    Raises LedgerError when the file is gone.
-    """
-    path = context.folder.raw_path(shard, kind)
-    if not path.exists():  # read as empty, its rows would count as missing, and be paid for again
-        raise lost(path)
-    rest = b""
-    with path.open("rb") as file, zstandard.ZstdDecompressor().stream_reader(file) as stream:
-        while chunk := stream.read(_READ_BYTES):
-            *lines, rest = (rest + chunk).split(b"\n")
-            yield from filter(bytes.strip, lines)
-    if rest.strip():
-        yield rest
 
 
 @dataclass(slots=True)
@@ -131,12 +52,16 @@ class Decoded:
 
 
 def decode(context: RunContext, shard: ShardRecord, batch: BatchRecord | None) -> Decoded:
-    """Reconcile the landed lines of a shard with what was sent. Pure apart from reading the files."""
+    """Reconcile the landed lines of a shard with what was sent. Pure apart from reading the files.
+
+    Raises LedgerError when one is gone or damaged: read as empty, its rows would count as missing, and be
+    paid for again.
+    """
     found = Reconciliation(shard.run, shard.number, shard.requests)
     judged = judge(context.output)
     landed = ["output"] if batch is None else [kind for kind, _ in orjson.loads(batch.results_json)]
     for kind in filter(landed.__contains__, KINDS):
-        for line in result_lines(context, shard.number, kind):
+        for line in filter(bytes.strip, lines_of(context.folder.raw_path(shard.number, kind))):
             decoded = context.wire.decode(line, context.output)
             if decoded is None:
                 found.unreadable += 1
@@ -172,9 +97,16 @@ def _spare_the_innocent(outcomes: list[Outcome], batch: BatchRecord | None) -> b
 
 
 def collect(context: RunContext, shard: ShardRecord, *, cancelling: bool) -> None:
-    """Decode a landed shard and record it: outcomes file, then one transaction for everything else."""
+    """Decode a landed shard and record it: outcomes file, then one transaction for everything else.
+
+    One whose result files are lost lands again.
+    """
     batch = batch_of(context, shard)
-    decoded = decode(context, shard, batch)
+    try:
+        decoded = decode(context, shard, batch)
+    except LedgerError as error:
+        land_again(context, shard, error)
+        return
     record_outcomes(context, shard, decoded.outcomes)
     vectors: dict[int, Vector] = {}
     apply_outcomes(context, shard, decoded, vectors, cancelling=cancelling)

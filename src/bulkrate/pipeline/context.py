@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import orjson
 
 from bulkrate.core.drain import Drained
 from bulkrate.core.lanes import Lane
@@ -19,6 +19,7 @@ from bulkrate.core.request import Output
 from bulkrate.core.retry import RetryPolicy, SendReason
 from bulkrate.core.shard_states import REMOTE, ShardState
 from bulkrate.core.throttle import Throttle
+from bulkrate.errors import LedgerError
 from bulkrate.jobs.spec import CanarySpec
 from bulkrate.ledger.ledger import Ledger
 from bulkrate.ledger.records import BatchRecord, ShardRecord
@@ -33,6 +34,11 @@ from bulkrate.providers.provider import BatchStatus, Connection, Wire
 if TYPE_CHECKING:
     from bulkrate.ledger.writing import Transaction
 
+# So often a batch or a file is "not found" before that is believed: replicas lag.
+MOST_ABSENCES = 6
+_ABSENT = "not_found"
+_TOLD_CHARS = 200  # of an id: those of files in a bucket are paths
+
 # Begun on the way to a batch.
 UPLOADING = REMOTE | {ShardState.UPLOADING, ShardState.UPLOADED}
 
@@ -44,8 +50,8 @@ class RunContext:
     `skew_s` is how far the clock of whoever drove the run before may be off ours. `orphans` are batches with
     the run's tag that the ledger does not know, by (shard, digest); None until they were looked for;
     `unidentified` those of which nobody can tell yet. `said` keeps an event from being recorded over and
-    over, `absences` counts how often a result file was not found. `wake` holds, for shards that wait, the
-    time of their next step; it is pacing, not truth, so it lives in memory and a restart simply asks at once.
+    over, `uncollected` says which shards cannot be collected. `wake` holds, for shards that wait, the time of
+    their next step; it is pacing, not truth, so it lives in memory and a restart simply asks at once.
     """
 
     run: str
@@ -84,7 +90,7 @@ class RunContext:
     looking: anyio.Lock = field(default_factory=anyio.Lock)
     wake: dict[int, datetime] = field(default_factory=dict)
     failures: dict[int, int] = field(default_factory=dict)
-    absences: Counter[str] = field(default_factory=Counter)
+    uncollected: dict[int, LedgerError] = field(default_factory=dict)
     cancel_asked: set[int] = field(default_factory=set)
     heard: Heard = field(default_factory=Heard)
     on_change: Callable[[], None] = lambda: None
@@ -121,8 +127,6 @@ class RunContext:
 
     def batch_record(self, shard: ShardRecord, status: BatchStatus) -> BatchRecord:
         """The ledger's view of a provider's batch."""
-        import orjson
-
         problems = [[item.code, item.message, item.line] for item in status.problems]
         return BatchRecord(
             run=self.run,
@@ -150,3 +154,16 @@ def say_once(context: RunContext, kind: str, shard: ShardRecord, detail: dict[st
         context.said.add(said)
         with context.transaction(kind) as tx:
             tx.add_event(shard.run, kind, context.clock.now(), shard.number, detail)
+
+
+def absences(context: RunContext, shard: ShardRecord, remote_id: str) -> int:
+    """How often the shard's batch or result file was not found, this time included; counted up to
+    MOST_ABSENCES. In the ledger: a process of `tick` asks once."""
+    told = context.ledger.events(shard.run, kind=_ABSENT)
+    mine = [event.detail_json or "{}" for event in told if event.shard == shard.number]
+    name = remote_id[-_TOLD_CHARS:]
+    times = [orjson.loads(detail).get("id") for detail in mine].count(name)
+    if times < MOST_ABSENCES:
+        with context.transaction(_ABSENT) as tx:
+            tx.add_event(shard.run, _ABSENT, context.clock.now(), shard.number, {"id": name})
+    return min(times + 1, MOST_ABSENCES)

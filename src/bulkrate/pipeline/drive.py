@@ -28,8 +28,9 @@ from bulkrate.ledger.records import RunRecord, ShardRecord
 from bulkrate.pipeline.adopt import adopt
 from bulkrate.pipeline.budget import blocked
 from bulkrate.pipeline.canary import canary_out
-from bulkrate.pipeline.collect import collect, land, settle
+from bulkrate.pipeline.collect import collect, settle
 from bulkrate.pipeline.context import RunContext
+from bulkrate.pipeline.landing import UNCOLLECTED, land
 from bulkrate.pipeline.poll import poll
 from bulkrate.pipeline.rescue import must_rescue, rows_left, unsent
 from bulkrate.pipeline.send import land_answers, send
@@ -112,6 +113,11 @@ async def turn(context: RunContext, run: RunRecord, *, waits: bool = True) -> da
         only=only,
     )
     steps = next_steps([_view(context, shard) for shard in shards.values()], situation)
+    steps = [step for step in steps if step.shard not in context.uncollected]
+    if not steps and context.uncollected:
+        error = next(iter(context.uncollected.values()))
+        _stopped_by(context, run, error.message)
+        raise error
     if refused and (not steps or (not waits and all(step.effect is Effect.POLL for step in steps))):
         first = next(iter(refused.values()))
         _stopped_by(context, run, first.message)
@@ -180,18 +186,30 @@ async def _perform(context: RunContext, step: Step, shard: ShardRecord, situatio
             await fence(context, shard)
         case Effect.POLL:
             await poll(context, shard, run_ends=situation.cancelling)
-        case Effect.LAND if shard.batch_id is None:
-            land_answers(context, shard)
-        case Effect.LAND:
-            await land(context, shard)
-        case Effect.COLLECT:
-            collect(context, shard, cancelling=situation.cancelling)
+        case Effect.LAND | Effect.COLLECT:
+            await _bring_home(context, step.effect, shard, cancelling=situation.cancelling)
         case Effect.SUPERSEDE:
             # It may be that a lost process has cut it before, and sent the pieces.
             if shard.state is not ShardState.PACKED or not await adopt(context, shard):
                 supersede(context, shard, situation.queued_tokens)
         case Effect.WITHDRAW:
             withdraw(context, shard)
+
+
+async def _bring_home(context: RunContext, effect: Effect, shard: ShardRecord, *, cancelling: bool) -> None:
+    """Land or collect; a shard whose files are lost waits for its error to be raised, when the others have
+    come home."""
+    try:
+        if effect is Effect.COLLECT:
+            collect(context, shard, cancelling=cancelling)
+        elif shard.batch_id is None:
+            land_answers(context, shard, cancelling=cancelling)
+        else:
+            await land(context, shard, cancelling=cancelling)
+    except LedgerError as error:
+        if error.code not in UNCOLLECTED:
+            raise
+        context.uncollected[shard.number] = error
 
 
 def _view(context: RunContext, shard: ShardRecord) -> ShardView:

@@ -8,13 +8,10 @@ from bulkrate.core.reconcile import BatchEnd
 from bulkrate.core.shard_states import ShardEvent
 from bulkrate.errors import NotFoundError, QuotaError, RequestRefused, Unreachable
 from bulkrate.ledger.records import ShardRecord
-from bulkrate.pipeline.context import RunContext, say_once
+from bulkrate.pipeline.context import MOST_ABSENCES, RunContext, absences, say_once
 from bulkrate.pipeline.submit import REFUSALS_ALONE, alone, supersede, wait_after_failure
 from bulkrate.providers.provider import BatchStatus, QueueRefusal
 from bulkrate.signals import signal
-
-# Status calls about a batch that is "not found" before that is told.
-LAG_TRIES = 5
 
 
 async def poll(context: RunContext, shard: ShardRecord, *, run_ends: bool) -> None:
@@ -65,8 +62,7 @@ def _gone(context: RunContext, shard: ShardRecord, *, run_ends: bool) -> bool:
     """Whether a batch that is not found is given up. A replica may lag, the key may be another project's, and
     what is sent again is paid for twice: it is taken to be over only when the run is being ended."""
     assert shard.batch_id is not None
-    context.absences[shard.batch_id] += 1
-    if context.absences[shard.batch_id] <= LAG_TRIES:
+    if absences(context, shard, shard.batch_id) < MOST_ABSENCES:
         return False
     say_once(context, "batch_not_found", shard, {"batch": shard.batch_id})
     if run_ends:

@@ -10,8 +10,9 @@ from bulkrate.ledger.ledger import Ledger
 from bulkrate.ledger.records import ShardRecord, UsageRecord
 from bulkrate.pipeline.budget import Lost, lost_calls
 from bulkrate.pipeline.budget import settle as settle_cost
-from bulkrate.pipeline.collect import apply_outcomes, batch_of, decode, record_outcomes, settle, usage_records
+from bulkrate.pipeline.collect import apply_outcomes, decode, record_outcomes, settle, usage_records
 from bulkrate.pipeline.context import RunContext
+from bulkrate.pipeline.landing import batch_of
 from bulkrate.pipeline.outcomes import REUSED
 
 _EARLIEST = datetime(1, 1, 1, tzinfo=UTC)

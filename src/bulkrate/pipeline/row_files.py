@@ -21,14 +21,21 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         return file.read(columns)
 
 
+LOST, DAMAGED = "run_file_lost", "run_file_damaged"
+_MEND = (
+    "put it back; or forget the run (`bulkrate clean`, once it is finished) and run the job again: "
+    "what the provider still has is collected, and costs nothing"
+)
+
+
 def lost(path: Path) -> LedgerError:
     """The error for a file that the ledger counts on."""
-    return LedgerError(
-        f"a file of the run is gone: {path}",
-        code="run_file_lost",
-        hint="put it back; or forget the run (`bulkrate clean`, once it is finished) and run the job again: "
-        "what the provider still has is collected, and costs nothing",
-    )
+    return LedgerError(f"a file of the run is gone: {path}", code=LOST, hint=_MEND)
+
+
+def damaged(path: Path) -> LedgerError:
+    """The error for a file that is not as it was written."""
+    return LedgerError(f"a file of the run is cut short or damaged: {path}", code=DAMAGED, hint=_MEND)
 
 
 def _opened(path: Path) -> pq.ParquetFile:

@@ -33,6 +33,7 @@ import zstandard
 
 from bulkrate.core.embedding import NUMBER_BYTES
 from bulkrate.pipeline.durable import whole_file
+from bulkrate.pipeline.packed import lines_of
 from bulkrate.pipeline.row_files import GROUP_ROWS, RowFile, lost, numbers, read_parquet
 
 PARTITION_ROWS = 10_000
@@ -58,7 +59,6 @@ MANIFEST_SCHEMA = pa.schema(
 
 # Digests and sizes do not repeat, rejections do; looking for repeats in all columns is half the writing.
 _REPEATING = ["reject_code", "reject_message", "where"]
-_READ_BYTES = 1 << 20
 
 
 class RunFolder:
@@ -142,16 +142,7 @@ class RunFolder:
 
     def lines(self, partition: int) -> Iterator[bytes]:
         """A partition's bodies, in row order."""
-        rest = b""
-        path = self.lines_path(partition)
-        if not path.exists():
-            raise lost(path)
-        with path.open("rb") as file, zstandard.ZstdDecompressor().stream_reader(file) as stream:
-            while chunk := stream.read(_READ_BYTES):
-                *lines, rest = (rest + chunk).split(b"\n")
-                yield from lines
-        if rest:
-            yield rest
+        return lines_of(self.lines_path(partition))
 
     def write_rows(self, shard: int, rows: Sequence[int]) -> None:
         """Write which rows a shard holds; position in the file is the request number."""

@@ -16,7 +16,6 @@ from typing import Any
 
 import anyio
 import orjson
-import zstandard
 
 from bulkrate.core.identity import RequestId
 from bulkrate.core.json_value import writable
@@ -29,7 +28,8 @@ from bulkrate.ledger.records import ShardRecord
 from bulkrate.pipeline.budget import reserve
 from bulkrate.pipeline.context import RunContext
 from bulkrate.pipeline.drained import record_stretch
-from bulkrate.pipeline.durable import whole_file
+from bulkrate.pipeline.landing import answers_lost
+from bulkrate.pipeline.packed import packed_file
 from bulkrate.pipeline.run_folder import BodyReader
 from bulkrate.signals import signal
 
@@ -201,16 +201,21 @@ def _reserve_lost(context: RunContext, sending: Sending) -> None:
         reserve(tx, context, sending.shard, lost=sending.lost)
 
 
-def land_answers(context: RunContext, shard: ShardRecord) -> None:
-    """Turn the shard's answer log into its raw file: from here on the lanes are one."""
+def land_answers(context: RunContext, shard: ShardRecord, *, cancelling: bool) -> None:
+    """Turn the shard's answer log into its raw file: from here on the lanes are one.
+
+    Raises LedgerError when answers are not in it any more that were: asked again, they are paid for again. A
+    run that is being cancelled asks nothing, and ends with what there is.
+    """
     log = context.folder.answers_dir(shard.number, shard.digest) / "answers"
-    with (
-        AnswerLog(log) as answers,
-        whole_file(context.folder.raw_path(shard.number, "output")) as part,
-        part.open("wb") as file,
-        zstandard.ZstdCompressor(level=3).stream_writer(file) as packed,
-    ):
+    expected = shard.requests if shard.end is BatchEnd.COMPLETED and not cancelling else 0
+    gone = answers_lost(shard, log, "and nobody else has them")
+    if expected and not log.is_dir():
+        raise gone
+    with AnswerLog(log) as answers, packed_file(context.folder.raw_path(shard.number, "output")) as write:
+        if len(answers) < expected:
+            raise gone
         for _, line in answers.entries():
-            packed.write(orjson.dumps(line) + b"\n")
+            write(orjson.dumps(line) + b"\n")
     with context.transaction("results_landed") as tx:
         tx.move_shard(shard.run, shard.number, ShardEvent.RESULTS_LANDED, context.clock.now())

@@ -17,8 +17,8 @@ from bulkrate.core.reconcile import BatchEnd
 from bulkrate.errors import ProviderError
 from bulkrate.ledger.records import ShardRecord
 from bulkrate.pipeline.budget import lost_calls, settle
-from bulkrate.pipeline.collect import batch_of
 from bulkrate.pipeline.context import RunContext
+from bulkrate.pipeline.landing import batch_of
 from bulkrate.providers.provider import BatchStatus
 
 KIND = "stray"
