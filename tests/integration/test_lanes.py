@@ -18,7 +18,7 @@ from bulkrate.core.run_states import RunState
 from bulkrate.errors import CanaryFailed, Refused
 from bulkrate.jobs.load import load_job_mapping
 from bulkrate.ledger.home import Home
-from bulkrate.pipeline.report import report
+from bulkrate.pipeline.report import exit_code, report
 from bulkrate.pipeline.workspace import Workspace
 from bulkrate.testing import FakeClock, MisbehavingProvider
 
@@ -122,6 +122,83 @@ def test_a_cancel_ends_the_sending_and_keeps_what_was_answered(tmp_path: Path, l
     assert result["possibly_billed"] == 0
 
 
+def test_a_time_limit_holds_while_single_calls_are_made(
+    tmp_path: Path, live: LiveProvider, fake_clock: Any
+) -> None:
+    write(tmp_path, 200)
+    space = workspace(tmp_path, live.base_url, fake_clock)
+    begun = space.approve(space.prepare(job(tmp_path, lane="live")), decide=lambda quote: True)
+    calls = []
+    for limit_s in (5, 0, 60, None):
+        ended = anyio.run(
+            lambda limit_s=limit_s: space.advance(
+                begun.id, timeout_s=limit_s, on_change=lambda: fake_clock.advance(1)
+            )
+        )
+        calls.append(live.answered.total() - sum(calls))
+        assert exit_code(space.ledger, ended, max_failed=0) == (0 if limit_s is None else 3)
+    # What was under way at the limit is answered and kept: at most as many calls as there are slots.
+    assert [5 <= calls[0] <= 20, 1 <= calls[1] <= 8, 60 <= calls[2] <= 130] == [True] * 3
+    result = report(space.ledger, ended)
+    assert (result["rows"]["succeeded"], set(live.answered.values())) == (200, {1})
+    assert result["possibly_billed"] == 0
+    (shard,) = space.ledger.shards(begun.id)
+    told = [json.loads(event.detail_json or "") for event in space.ledger.events(begun.id, kind="answered")]
+    assert [each["requests"] for each in told] == calls
+    assert {each["lane"] for each in told} == {"live"}
+    assert shard.requests == 200
+
+
+def test_a_pause_does_not_outlast_a_time_limit(tmp_path: Path, live: LiveProvider, fake_clock: Any) -> None:
+    write(tmp_path, 3)
+    live.refuse_first, live.retry_after_s = 3, 7200
+    space = workspace(tmp_path, live.base_url, fake_clock)
+    begun = space.approve(space.prepare(job(tmp_path, lane="live")), decide=lambda quote: True)
+    began_at = fake_clock.now()
+    anyio.run(lambda: space.advance(begun.id, timeout_s=7))
+    assert fake_clock.now() - began_at == timedelta(seconds=7)
+    assert live.refused == 3
+    anyio.run(lambda: space.advance(begun.id))
+    assert report(space.ledger, space.run(begun.id))["rows"]["succeeded"] == 3
+
+
+class Passing(FakeClock):
+    """Time passes whenever somebody looks."""
+
+    def now(self) -> datetime:
+        self.advance(1)
+        return super().now()
+
+
+def test_a_tick_makes_single_calls_for_a_while_and_the_next_goes_on(
+    tmp_path: Path, live: LiveProvider
+) -> None:
+    write(tmp_path, 200)
+    space = workspace(tmp_path, live.base_url, Passing(datetime(2026, 11, 24, tzinfo=UTC)))
+    begun = space.approve(space.prepare(job(tmp_path, lane="live")), decide=lambda quote: True)
+    made = []
+    while space.run(begun.id).state is not RunState.FINISHED:
+        anyio.run(space.tick)
+        made.append(live.answered.total() - sum(made))
+        assert len(made) < 20
+    assert len(made) > 2
+    assert min(made[:-1]) >= 5
+    assert set(live.answered.values()) == {1}
+    assert report(space.ledger, space.run(begun.id))["rows"]["succeeded"] == 200
+
+
+def test_a_call_that_never_ends_is_not_made_again_with_every_tick(tmp_path: Path, live: LiveProvider) -> None:
+    write(tmp_path, 1)
+    live.hang_first = 100
+    space = workspace(tmp_path, live.base_url, answer_timeout_s="0.05")
+    begun = space.approve(space.prepare(job(tmp_path, lane="live", attempts=1)), decide=lambda quote: True)
+    for _ in range(20):
+        ended = anyio.run(lambda: space.advance(begun.id, timeout_s=0))
+    assert ended.state is RunState.FINISHED
+    assert report(space.ledger, ended)["failures"] == {"transient": 1}
+    assert live.answered.total() == 8
+
+
 def test_a_pause_longer_than_the_lease_keeps_the_lease(tmp_path: Path, live: LiveProvider) -> None:
     class Watch(FakeClock):
         async def sleep(self, seconds: float) -> None:
@@ -189,15 +266,21 @@ def test_a_healthy_canary_lets_the_rest_go(tmp_path: Path, misbehaving_provider:
 
 
 def rescued(
-    folder: Path, clock: Any, faults: str, *, max_cost: Decimal | None = None, series: str = "T"
+    folder: Path,
+    clock: Any,
+    faults: str,
+    *,
+    max_cost: Decimal | None = None,
+    series: str = "T",
+    deadline: str = "2h",
 ) -> tuple[dict[str, Any], MisbehavingProvider, LiveProvider]:
-    """A run whose batch is stuck, with a deadline in two hours and a live endpoint beside."""
+    """A run whose batch is stuck, with a deadline and a live endpoint beside."""
     write(folder, series=series)
     batch = MisbehavingProvider(faults, now=clock.now)
     with serving(LiveProvider(batch=batch.app)) as live:
         space = workspace(folder, live.base_url, clock, cancel_latency_s="600", answers_per_s="1")
         space.env["OPENAI_API_KEY"] = batch.api_key
-        declared = job(folder, lane={"deadline": "2h", "rescue": "live", "poll": 60})
+        declared = job(folder, lane={"deadline": deadline, "rescue": "live", "poll": 60})
         prepared = space.prepare(declared)
         prepared = space.approve(prepared, decide=lambda quote: True, max_cost=max_cost)
         done = anyio.run(lambda: space.advance(prepared.id, timeout_s=4 * 3600))
@@ -244,12 +327,12 @@ def test_the_pace_of_an_earlier_run_tells_when_to_leave(tmp_path: Path, fake_clo
         slow = space.approve(space.prepare(job(tmp_path, lane="live")), decide=lambda quote: True)
         anyio.run(lambda: space.advance(slow.id, on_change=lambda: fake_clock.advance(4)))
     began_at = fake_clock.now()
-    result, _, live = rescued(tmp_path, fake_clock, "stuck=1,done=15", series="U")
+    result, _, live = rescued(tmp_path, fake_clock, "stuck=1,done=15", series="U", deadline="30m")
     assert (result["rows"]["succeeded"], sum(live.answered.values())) == (ROWS, ROWS - 15)
     (left,) = space.ledger.events(result["run"], kind="rescue")
     # 25 rows at one in four seconds and some, after ten minutes for the cancel; polls come every minute.
     needs = timedelta(seconds=600 + 1.15 * 25 * 4)
-    assert needs <= began_at + timedelta(hours=2) - left.at <= needs + timedelta(seconds=75)
+    assert needs <= began_at + timedelta(minutes=30) - left.at <= needs + timedelta(seconds=75)
 
 
 def test_a_rescue_that_costs_more_than_was_approved_does_not_happen(tmp_path: Path, fake_clock: Any) -> None:

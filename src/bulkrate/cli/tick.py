@@ -16,7 +16,8 @@ HEADER = ("RUN", "JOB", "STATE", "ROWS", "SUCCEEDED", "FAILED", "REJECTED", "PEN
 
 
 def tick(context: typer.Context, json: options.Json = False) -> int:
-    """Do what is due for every approved run, and return at once. Exit code 1 when one cannot be advanced."""
+    """Do what is due for every approved run, and return. Single calls are made for half a minute. Exit code 1
+    when a run cannot be advanced."""
     import anyio
 
     from bulkrate.cli.choosing import workspace_of

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import orjson
 
-from bulkrate.core.drain import Drained
+from bulkrate.core.drain import Drained, Stretch
 from bulkrate.core.lanes import Lane
 from bulkrate.core.limits import Limits
 from bulkrate.core.pacing import Pacing
@@ -49,9 +49,12 @@ class RunContext:
 
     `skew_s` is how far the clock of whoever drove the run before may be off ours. `orphans` are batches with
     the run's tag that the ledger does not know, by (shard, digest); None until they were looked for;
-    `unidentified` those of which nobody can tell yet. `said` keeps an event from being recorded over and
-    over, `uncollected` says which shards cannot be collected. `wake` holds, for shards that wait, the time of
-    their next step; it is pacing, not truth, so it lives in memory and a restart simply asks at once.
+    `unidentified` those of which nobody can tell yet. `stretches` are those of single calls on the rescue's
+    lane (None: not read), `drained_before` their pace in an earlier run. No single call is begun after
+    `calls_until_at`; `cut` says that some were not for that reason. `said` keeps an event from being
+    recorded over and over, `uncollected` says which shards cannot be collected. `wake` holds, for shards
+    that wait, the time of their next step; it is pacing, not truth, so it lives in memory and a restart
+    simply asks at once.
     """
 
     run: str
@@ -78,11 +81,14 @@ class RunContext:
     rescue: Lane | None = None
     deadline_at: datetime | None = None
     drained_before: Drained | None = None
+    stretches: tuple[Stretch, ...] | None = None
     prices: PriceList = PUBLISHED
     canary: CanarySpec | None = None
     on_in_doubt: str = "wait"
     canary_passed: bool = False
     rescuing: bool = False
+    calls_until_at: datetime | None = None
+    cut: bool = False
     said: set[str] = field(default_factory=set)
     throttle: Throttle = field(default_factory=Throttle)
     orphans: dict[tuple[int, str], BatchStatus] | None = None

@@ -33,6 +33,7 @@ def record_stretch(
         took_s = round(max((at - began_at).total_seconds(), 0.0), 3)
         detail = {"requests": answers, "lane": str(context.lane_of(shard)), "took_s": took_s}
         tx.add_event(shard.run, KIND, at, shard.number, detail)
+        context.stretches = None
 
 
 def drained_before(ledger: Ledger, run: RunRecord, lane: Lane) -> Drained | None:
@@ -49,13 +50,20 @@ def drained_before(ledger: Ledger, run: RunRecord, lane: Lane) -> Drained | None
 def rescue_rate(context: RunContext, lane: Lane) -> float:
     """Requests a second that the faster lane will answer: as in this run, else in an earlier one, else as
     configured."""
-    seen = drained(_stretches(context.ledger, context.run, lane)) or context.drained_before
+    if context.stretches is None:
+        context.stretches = tuple(_stretches(context.ledger, context.run, lane))
+    seen = drained(context.stretches) or context.drained_before
+    own = context.limits
+    each = 0.0 if own.tokens_per_minute is None else _tokens_per_request(context)
+    limits = RateLimits(own.requests_per_minute, own.tokens_per_minute, each)
+    return drain_rate(own.answers_per_s, seen, limits)
+
+
+def _tokens_per_request(context: RunContext) -> float:
+    """What a limit on tokens counts for a request: its prompt, and all that its answer may have."""
     shards = context.ledger.shards(context.run)
     tokens, requests = sum(shard.tokens for shard in shards), sum(shard.requests for shard in shards)
-    # Limits on tokens count what an answer may have before it has it.
-    each = tokens / max(requests, 1) + (context.budget.output_cap or 0)
-    limits = RateLimits(context.limits.requests_per_minute, context.limits.tokens_per_minute, each)
-    return drain_rate(context.limits.answers_per_s, seen, limits)
+    return tokens / max(requests, 1) + (context.budget.output_cap or 0)
 
 
 def _stretches(ledger: Ledger, run: str, lane: Lane) -> Iterator[Stretch]:

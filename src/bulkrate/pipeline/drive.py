@@ -42,15 +42,22 @@ CONCURRENT_EFFECTS = 4
 
 
 async def drive(
-    context: RunContext, *, deadline: datetime | None = None, until_submitted: bool = False
+    context: RunContext,
+    *,
+    deadline: datetime | None = None,
+    calls_s: float = 0.0,
+    until_submitted: bool = False,
 ) -> bool:
     """Advance the run until no row is pending (True), or `deadline` has passed (False).
 
+    Single calls are begun until the deadline and `calls_s` longer; those under way are waited for.
     `until_submitted` returns (False) as soon as everything packed so far is with the provider. Raises
     provider errors that no waiting can cure (a wrong key, a refused model), and `Refused` when a budget stops
     it and nothing is under way any more; the state is saved.
     """
     recover(context)
+    if deadline is not None:
+        context.calls_until_at = deadline + timedelta(seconds=calls_s)
     while True:
         run = _run(context)
         if run.state not in (RunState.ACTIVE, RunState.CANCELLING):
@@ -125,6 +132,8 @@ async def turn(context: RunContext, run: RunRecord, *, waits: bool = True) -> da
     if not refused:
         _stopped_by(context, run, None)
     due = [step for step in steps if step.at <= now]
+    if context.cut and not cancelling:
+        due = [step for step in due if step.effect is not Effect.SEND]
     if not due:
         if not steps:
             raise LedgerError(f"run {context.run} has unfinished shards and nothing to do")

@@ -4,12 +4,14 @@ A shard of such a lane is answered request by request into an answer log, as lin
 batch's result file; when all are there the log becomes the shard's raw file and is collected like any other.
 A crash resumes with the requests that have no answer yet. A call cut short may have been answered and
 billed without our knowing, and cannot be found: before each call its intent is logged, and those left
-without an answer are counted as `possibly_billed`.
+without an answer are counted as `possibly_billed`. So none is cut short when time is up: no more are begun,
+and those under way are waited for, `answer_timeout_s` at most.
 """
 
 from __future__ import annotations
 
-from collections import deque
+import math
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,7 +19,7 @@ from typing import Any
 import anyio
 import orjson
 
-from bulkrate.core.identity import RequestId
+from bulkrate.core.identity import RequestId, parse_custom_id
 from bulkrate.core.json_value import writable
 from bulkrate.core.reconcile import BatchEnd
 from bulkrate.core.run_states import RunState
@@ -49,21 +51,28 @@ class Sending:
     left: deque[tuple[int, bytes | None]]  # request, and its body once it was read
     answers: AnswerLog
     intents: AnswerLog
-    tries: dict[int, int] = field(default_factory=dict)
+    tries: Counter[int]  # calls by request: those of this process, and those before that were lost
     busy: int = 0
     lost: int = 0  # calls cut short, which may be billed beside those that are made in their place
     paused_until: datetime | None = None
     cancelled: bool = False
+    cut: bool = False  # time is up
     failures: list[Exception] = field(default_factory=list)
 
     @property
     def goes_on(self) -> bool:
         """Whether more calls may be begun."""
-        return not self.cancelled and not self.failures
+        return not self.cancelled and not self.cut and not self.failures
 
 
 async def send(context: RunContext, shard: ShardRecord, *, cancelling: bool) -> None:
-    """Answer every request of the shard that has no answer yet; a cancelled run sends no more."""
+    """Answer every request of the shard that has no answer yet; a cancelled run sends no more.
+
+    When time is up (`context.calls_until_at`) it is left as it is, for another time. Some calls are made
+    however late it is: whoever has no time at all comes to an end, too.
+    """
+    if context.cut and not cancelling:
+        return
     if shard.state is ShardState.PACKED:
         try:
             with context.transaction("send_intended") as tx:
@@ -78,12 +87,17 @@ async def send(context: RunContext, shard: ShardRecord, *, cancelling: bool) -> 
         left = [number for number in range(shard.requests) if custom_id(shard, number) not in answers]
         if left and not cancelling:
             work: deque[tuple[int, bytes | None]] = deque((number, None) for number in left)
-            sending = Sending(shard, work, answers, intents, lost=possibly_billed(answers, intents))
+            tries = Counter(map(_request_of, unsettled(answers, intents)))
+            sending = Sending(shard, work, answers, intents, tries, lost=tries.total())
             if sending.lost:
                 _reserve_lost(context, sending)
             await _answer_all(context, sending, left)
             cancelling = sending.cancelled
-        lost, answered = possibly_billed(answers, intents), len(answers) - before
+        lost, answered = len(unsettled(answers, intents)), len(answers) - before
+        if len(answers) < shard.requests and not cancelling:
+            with context.transaction("answered") as tx:
+                record_stretch(tx, context, shard, began_at, answered)
+            return
         answers.seal()
         intents.seal()
     end = BatchEnd.CANCELLED if cancelling else BatchEnd.COMPLETED
@@ -101,12 +115,20 @@ def custom_id(shard: ShardRecord, request: int) -> str:
     return str(RequestId(shard.run, shard.number, request))
 
 
-def possibly_billed(answers: AnswerLog, intents: AnswerLog) -> int:
-    """Calls that were begun, and neither answered nor refused as far as anybody knows."""
-    settled = {str(line["intent"]) for _, line in answers.entries() if "intent" in line}
+def _request_of(intent: str) -> int:
+    """The request that a call was made for."""
+    parsed = parse_custom_id(intent.partition("#")[0])
+    assert parsed is not None
+    return parsed.request
+
+
+def unsettled(answers: AnswerLog, intents: AnswerLog) -> list[str]:
+    """Intents of calls that were begun, and neither answered nor refused as far as anybody knows: these are
+    possibly billed."""
     begun = intents.ids()
-    refused = {name.removesuffix(REFUSED) for name in begun if name.endswith(REFUSED)}
-    return sum(1 for name in begun if not name.endswith(REFUSED) and name not in settled | refused)
+    settled = {str(line["intent"]) for _, line in answers.entries() if "intent" in line}
+    settled |= {name.removesuffix(REFUSED) for name in begun if name.endswith(REFUSED)}
+    return [name for name in begun if not name.endswith(REFUSED) and name not in settled]
 
 
 async def _answer_all(context: RunContext, sending: Sending, left: list[int]) -> None:
@@ -148,12 +170,22 @@ async def _pause(context: RunContext, sending: Sending) -> None:
         wait_s = (until - context.clock.now()).total_seconds()
         if wait_s <= 0:
             return
-        await context.clock.sleep(min(wait_s, LOOK_S))
+        await context.clock.sleep(min(wait_s, LOOK_S, _calls_for_s(context)))
         _look(context, sending)
 
 
+def _calls_for_s(context: RunContext) -> float:
+    """How much longer calls may be begun."""
+    if context.calls_until_at is None:
+        return math.inf
+    return max((context.calls_until_at - context.clock.now()).total_seconds(), 0.0)
+
+
 def _look(context: RunContext, sending: Sending) -> None:
-    """Keep the lease, and see whether the run was cancelled. Calls under way go on: they are billed."""
+    """Keep the lease, and see whether the run was cancelled, or time is up. Calls under way go on: they are
+    billed."""
+    if _calls_for_s(context) <= 0:
+        sending.cut = context.cut = True
     try:
         context.renew()
         run = context.ledger.run(context.run)
@@ -165,7 +197,8 @@ def _look(context: RunContext, sending: Sending) -> None:
 
 async def _answer(context: RunContext, sending: Sending, request: int, body: bytes) -> None:
     name = custom_id(sending.shard, request)
-    tried = sending.tries[request] = sending.tries.get(request, 0) + 1
+    sending.tries[request] += 1
+    tried = sending.tries[request]
     intent = f"{name}#{context.epoch}.{tried}"
     await sending.intents.append(intent, {})
     signal("send.before")

@@ -32,6 +32,9 @@ CONCURRENT_RUNS = 4
 # The daemon looks for runs that were approved meanwhile at least this often.
 LOOK_S = 5.0
 
+# So long each run makes single calls: there is always one more that is due.
+CALLS_S = 30.0
+
 # What went wrong with a run; without a run: with the ledger.
 OnError = Callable[[RunRecord | None, Exception], None]
 
@@ -56,7 +59,11 @@ async def advance_all(
         async with limiter:
             try:
                 await workspace.advance(
-                    run.id, timeout_s=0, poll_s=poll_s, on_change=partial(on_change, run.id)
+                    run.id,
+                    timeout_s=0,
+                    calls_s=CALLS_S,
+                    poll_s=poll_s,
+                    on_change=partial(on_change, run.id),
                 )
             except RunBusy:
                 return

@@ -187,11 +187,13 @@ class Workspace:
         run_id: str,
         *,
         timeout_s: float | None = None,
+        calls_s: float = 0.0,
         poll_s: float | None = None,
         until_submitted: bool = False,
         on_change: Callable[[], None] = lambda: None,
     ) -> RunRecord:
-        """Drive a run until it is finished and delivered, or time is up. Raises `RunBusy`."""
+        """Drive a run until it is finished and delivered, or time is up: for single calls `calls_s` later.
+        Raises `RunBusy`."""
         with ExitStack() as stack:
             alone = self._lock(stack, run_id)
             run = self.run(run_id)
@@ -210,7 +212,9 @@ class Workspace:
                 try:
                     context = self._context(run, setup, connection, poll_s, alone=alone, on_change=on_change)
                     stack.callback(self._release, context)  # delivering is still under the lease
-                    settled = await drive(context, deadline=deadline, until_submitted=until_submitted)
+                    settled = await drive(
+                        context, deadline=deadline, calls_s=calls_s, until_submitted=until_submitted
+                    )
                     if settled:
                         await self._leave(context, setup)
                 finally:
