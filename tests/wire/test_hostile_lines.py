@@ -10,6 +10,7 @@ import pytest
 
 from bulkrate.core.answer import judge
 from bulkrate.core.outcome import Outcome
+from bulkrate.core.reconcile import Reconciliation
 from bulkrate.core.request import Embedding, FreeText
 from bulkrate.pipeline.collect import columns_of
 from bulkrate.pipeline.run_folder import outcome_writer
@@ -93,6 +94,20 @@ def test_a_count_of_tokens_that_cannot_be_spoils_nothing(tmp_path: Path, name: s
     assert found.text == "hello"
     assert (found.usage.input_tokens, found.usage.output_tokens) == (0, 0)
     kept(tmp_path, found)
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+@pytest.mark.parametrize("half", [r"\ud800", r"\udc00x", "\udcff"])
+def test_an_id_with_half_a_character_is_a_strangers(tmp_path: Path, name: str, half: str) -> None:
+    wire, line = DIALECTS[name]
+    text = line('"hello"', "[]", 1).replace(ID, ID[:-1] + half).replace('"m"', f'"m{half}"')
+    decoded = wire.decode(text.encode("utf-8", "surrogateescape"), FreeText())
+    assert decoded is not None
+    assert decoded.custom_id.encode()
+    found = Reconciliation(ID[:10], int(ID[10:15], 36), 10)
+    found.add(decoded.custom_id, decoded.outcome)
+    assert found.strangers == 1
+    kept(tmp_path, judge(FreeText())(decoded.outcome))
 
 
 def test_the_most_that_a_count_may_be_is_kept(tmp_path: Path) -> None:

@@ -6,12 +6,12 @@ answer anything but `OutcomeUnknown` for a create or an upload.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bulkrate.core.json_value import parsed, words
 from bulkrate.errors import (
     AuthError,
     NotFoundError,
@@ -51,9 +51,9 @@ class Said:
 
 
 def json_object(content: bytes) -> dict[str, Any]:
-    """The JSON object of a 2xx answer. Raises `OutcomeUnknown` for anything else."""
+    """The JSON object of a 2xx answer, mended. Raises `OutcomeUnknown` for anything else."""
     try:
-        fields = json.loads(content)
+        fields = parsed(content.decode("utf-8-sig"))
     except (ValueError, RecursionError):
         fields = None
     if not isinstance(fields, dict):
@@ -66,7 +66,10 @@ def refusal(
     call: str, status: int, said: Said, headers: Mapping[str, str], secret: str = ""
 ) -> ProviderError:
     """The error for an answer of status 4xx or 5xx to `call`; `secret` is kept out of its message."""
-    code, text = said.code, _public(f"{call}: the provider answered {status}: {said.message}", secret)
+    code, text = (
+        words(said.code) or "",
+        _public(f"{call}: the provider answered {status}: {said.message}", secret),
+    )
     retry_after_s = retry_after(headers) if said.retry_after_s is None else said.retry_after_s
     if status == 402 or said.no_money:
         return AuthError(text, code=code, hint="the account has no plan or credit for batches")
@@ -130,8 +133,8 @@ def _method(error: Any) -> str | None:
 
 
 def _public(text: str, secret: str) -> str:
-    """`text` on one line, of bearable length, and without the key, should the server echo it."""
+    """`text` on one line, of bearable length, printable, and without the key, should the server echo it."""
     if secret:
         text = text.replace(secret, "…")
-    text = " ".join(text.split())
+    text = " ".join((words(text) or "").split())
     return text if len(text) <= LONGEST_MESSAGE else text[: LONGEST_MESSAGE - 1] + "…"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 
+from bulkrate.core.json_value import parsed
 from bulkrate.errors import BulkrateError, ConfigError, NotFoundError, OutcomeUnknown, Unreachable
 from bulkrate.providers.failures import Said, json_object, refusal, tells_its_end, unreachable
 
@@ -154,7 +155,7 @@ class Http:
     def _check(self, call: str, response: httpx2.Response) -> None:
         if not response.is_success:
             try:
-                body = response.json()
+                body: Any = parsed(response.content.decode("utf-8-sig"))
             except (ValueError, RecursionError):
                 body = response.text[:LONGEST_TEXT]
             said = self._read_error(response.status_code, body)

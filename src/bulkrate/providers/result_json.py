@@ -6,40 +6,22 @@ surrogate pair) goes through `read`, which keeps everything that can be kept.
 
 from __future__ import annotations
 
-import json
-import math
-import re
 from typing import Any
 
-from bulkrate.core.json_value import json_of
+from bulkrate.core.json_value import count, json_of, parsed
 from bulkrate.core.outcome import ErrorClass, Outcome
 from bulkrate.core.usage import MOST_TOKENS
 
 _BOM = b"\xef\xbb\xbf"
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def read(line: bytes) -> Any:
-    """The JSON value of a line by Python's own reader; None for what is no JSON.
-
-    Bytes that are no UTF-8 and half characters become U+FFFD, NaN and the infinities null, whole numbers of
-    more than 18 digits floats: the value can be written as JSON again.
-    """
-    text = line.removeprefix(_BOM).decode("utf-8", "replace")
+    """The JSON value of a line by Python's own reader, mended; None for what is no JSON. Bytes that are no
+    UTF-8 become U+FFFD."""
     try:
-        value = json.loads(text, parse_int=_integer, parse_float=_finite, parse_constant=lambda _: None)
-        return json.loads(_SURROGATE.sub("\ufffd", json.dumps(value, ensure_ascii=False)))
+        return parsed(line.removeprefix(_BOM).decode("utf-8", "replace"))
     except (ValueError, RecursionError):
         return None
-
-
-def _integer(digits: str) -> int | float | None:
-    return int(digits) if len(digits) <= 18 else _finite(digits)
-
-
-def _finite(digits: str) -> float | None:
-    number = float(digits)
-    return number if math.isfinite(number) else None
 
 
 def trusted(outcome: Outcome, line: bytes) -> Outcome:
@@ -66,8 +48,7 @@ def _is_utf8(line: bytes) -> bool:
 
 def tokens(value: Any) -> int:
     """The value if it is a number of tokens that can be, else 0."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return int(value) if number and 0 <= value <= MOST_TOKENS and value == int(value) else 0
+    return count(value, MOST_TOKENS) or 0
 
 
 def function_call(call_id: Any, name: Any, arguments: Any) -> dict[str, Any]:

@@ -78,7 +78,7 @@ def parse_batch(fields: Mapping[str, Any]) -> BatchStatus:
         strange=not ended and word not in RUNNING,
         # Their documented address follows from the id; `results_url` could lead the key anywhere.
         results=(ResultFile("output", batch_id),) if ended and not lost else (),
-        total=total or None,
+        total=count(total) or None,
         completed=counts.get("succeeded", 0) if ended else None,
         failed=_sum(counts, ("errored", "canceled", "expired")) if ended else None,
         created_at=moment(fields.get("created_at")),

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 import anyio
 import orjson
 
+from bulkrate.core.json_value import parsed, words
 from bulkrate.core.lanes import Lane
 from bulkrate.core.limits import Limits
 from bulkrate.core.reconcile import BatchEnd
@@ -102,7 +103,7 @@ class BedrockConnection:
 
         content = await self._aws.call(ANSWER, invoke, timeout_s=self._limits.answer_timeout_s)
         try:
-            return json.loads(content)
+            return parsed(content.decode())
         except (ValueError, RecursionError):
             raise OutcomeUnknown("answer: the provider's answer is not JSON") from None
 
@@ -125,8 +126,8 @@ class BedrockConnection:
             **creation(tag, submission.file_id, settings, failed_before=len(failed)),
             timeout_s=max(scope.deadline - anyio.current_time(), 0.001),
         )
-        arn = fields.get("jobArn")
-        if not isinstance(arn, str) or not arn:
+        arn = words(fields.get("jobArn"))
+        if arn is None:
             raise OutcomeUnknown("create: the provider's answer names no job")
         return BatchStatus(arn, "Submitted", tag=tag, input_file_id=submission.file_id)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from bulkrate.core.json_value import words
 from bulkrate.errors import (
     AuthError,
     BulkrateError,
@@ -63,8 +64,8 @@ def failure(error: Exception, call: str) -> BulkrateError:
 
 def _answered(response: dict[str, Any], call: str) -> BulkrateError:
     """The error for an answer that says no."""
-    code = str(response["Error"].get("Code") or "")
-    message = str(response["Error"].get("Message") or "no reason given")
+    code = words(str(response["Error"].get("Code") or "")) or ""
+    message = words(str(response["Error"].get("Message") or "")) or "no reason given"
     about = response.get("ResponseMetadata") or {}
     status, headers = int(about.get("HTTPStatusCode") or 0), about.get("HTTPHeaders") or {}
     if code == "NoSuchBucket":

@@ -66,7 +66,7 @@ def parse_batch(operation: Mapping[str, Any]) -> BatchStatus:
     end = ENDS.get(state)
     stats = mapping(metadata.get("batchStats"))
     total, completed, failed = (
-        (_count(stats.get(f"{name}equestCount")) or 0) if stats else None  # zeros are left out
+        _count(stats.get(f"{name}equestCount", 0)) if stats else None  # zeros are left out
         for name in ("r", "successfulR", "failedR")
     )
     if end is BatchEnd.COMPLETED and not done and not results and completed != 0:

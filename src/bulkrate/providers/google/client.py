@@ -17,7 +17,7 @@ from urllib.parse import quote, urlsplit
 
 import orjson
 
-from bulkrate.core.json_value import writable
+from bulkrate.core.json_value import words, writable
 from bulkrate.core.lanes import Lane
 from bulkrate.core.limits import Limits
 from bulkrate.errors import NotFoundError, OutcomeUnknown, ProviderError, RequestRefused, Unreachable
@@ -91,8 +91,8 @@ class GoogleConnection:
             timeout_s=self._limits.upload_timeout_s,
         )
         file = sent.get("file")
-        file_id = file.get("name") if isinstance(file, dict) else None
-        if not isinstance(file_id, str) or not file_id:
+        file_id = words(file.get("name")) if isinstance(file, dict) else None
+        if file_id is None:
             raise OutcomeUnknown("upload: the provider's answer names no file")
         return file_id
 

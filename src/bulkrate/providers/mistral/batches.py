@@ -54,7 +54,8 @@ def parse_job(fields: Mapping[str, Any]) -> BatchStatus:
         if (file_id := words(fields.get(f"{kind}_file")))
     )
     completed, failed = count(fields.get("succeeded_requests")), count(fields.get("failed_requests"))
-    if end is BatchEnd.COMPLETED and not results and (completed or failed):
+    ran = any(fields.get(f"{how}_requests") for how in ("succeeded", "failed"))  # also one that is no count
+    if end is BatchEnd.COMPLETED and not results and ran:
         end = None
     inputs = fields.get("input_files")
     return BatchStatus(
@@ -69,7 +70,7 @@ def parse_job(fields: Mapping[str, Any]) -> BatchStatus:
         completed=completed,
         failed=failed,
         created_at=moment(fields.get("created_at")),
-        problems=_problems(fields.get("errors"), ran=bool(completed or failed)),
+        problems=_problems(fields.get("errors"), ran=ran),
     )
 
 

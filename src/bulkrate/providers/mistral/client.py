@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, BinaryIO
 from urllib.parse import quote
 
+from bulkrate.core.json_value import words
 from bulkrate.core.lanes import Lane
 from bulkrate.core.limits import Limits
 from bulkrate.errors import OutcomeUnknown, RequestRefused, Unreachable
@@ -50,8 +51,8 @@ class MistralConnection:
             files={"file": (name, content, "application/jsonl")},
             timeout_s=self._limits.upload_timeout_s,
         )
-        file_id = fields.get("id")
-        if not isinstance(file_id, str) or not file_id:
+        file_id = words(fields.get("id"))
+        if file_id is None:
             raise OutcomeUnknown("upload: the provider's answer names no file")
         return file_id
 

@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote
 
+from bulkrate.core.json_value import parsed, words
 from bulkrate.core.lanes import Lane
 from bulkrate.core.limits import Limits
 from bulkrate.errors import OutcomeUnknown, Unreachable
@@ -82,7 +83,7 @@ class OpenAIConnection:
         file_id = fields.get("id")
         if not file_id:
             raise OutcomeUnknown("upload: the provider's answer names no file")
-        return str(file_id)
+        return words(str(file_id)) or ""
 
     async def create(self, submission: Submission) -> BatchStatus:
         fields: dict[str, Any] = {
@@ -212,7 +213,7 @@ def _page(content: bytes, *, bare: bool) -> dict[str, Any]:
     """A page, with the entries that have an id as `data`. An answer that is no page says nothing, least of
     all that there is nothing. A `bare` one may be an array, and is whole."""
     try:
-        page = json.loads(content)
+        page = parsed(content.decode("utf-8-sig"))
     except (ValueError, RecursionError):
         page = None
     if bare:

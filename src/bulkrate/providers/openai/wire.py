@@ -152,7 +152,7 @@ def queue_refusal(message: str) -> QueueRefusal:
     found = _QUEUE_LIMIT.search(message)
     digits = (found[1] or found[3]).replace(",", "") if found else ""
     unit = _THOUSANDS[(found[4] or "") if found else ""]
-    return QueueRefusal(message, int(digits) * unit if digits else None)
+    return QueueRefusal(message, count(int(digits) * unit) if digits else None)
 
 
 def parse_batch(fields: Mapping[str, Any]) -> BatchStatus:
@@ -172,7 +172,9 @@ def parse_batch(fields: Mapping[str, Any]) -> BatchStatus:
     errors = mapping(fields.get("errors")).get("data")
     problems = tuple(
         BatchProblem(
-            str(item.get("code") or "unknown"), str(item.get("message") or ""), count(item.get("line"))
+            words(str(item.get("code") or "unknown")) or "",
+            words(str(item.get("message") or "")) or "",
+            count(item.get("line")),
         )
         for item in (errors if isinstance(errors, list) else [])
         if isinstance(item, Mapping)
