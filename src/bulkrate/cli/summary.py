@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bulkrate.cli.quoting import quote_error
@@ -147,7 +149,7 @@ def _expected(document: dict[str, Any]) -> list[tuple[str, str]]:
 def next_steps(workspace: Workspace, run: RunRecord, document: dict[str, Any]) -> list[str]:
     """What to do next, most useful first."""
     if run.state is RunState.READY:
-        return ["`bulkrate run FILE` shows the quote again and asks for approval"]
+        return [f"`bulkrate run {file_of(run)}` shows the quote again and asks for approval"]
     if run.state is not RunState.FINISHED:
         return [f"`bulkrate wait {run.id}` follows it, `bulkrate cancel {run.id}` ends it"]
     hints = []
@@ -162,5 +164,15 @@ def next_steps(workspace: Workspace, run: RunRecord, document: dict[str, Any]) -
     if any(str(name) in failures for name in (*PASSING, "cancelled", "invalid_output")):
         hints.append(f"`bulkrate retry {run.id}` sends the failed rows again")
     if document["rows"]["rejected"]:
-        hints.append("`bulkrate check FILE` lists the rejected rows; so do the answers, with status rejected")
+        command = f"`bulkrate check {file_of(run)}`"
+        hints.append(f"{command} lists the rejected rows; so do the answers, with status rejected")
     return hints
+
+
+def file_of(run: RunRecord) -> str:
+    """The run's job file as one types it here; FILE where it has none, or has it no more."""
+    path = Path(run.job_path or "")
+    if not path.is_file():
+        return "FILE"
+    here = Path.cwd()
+    return shlex.quote(quoted(str(path.relative_to(here) if path.is_relative_to(here) else path)))

@@ -18,7 +18,7 @@ def wait(
     """Wait for a run, and write its answers. Exit code 3 when time is up before it has ended."""
     from bulkrate.cli.choosing import run_of, workspace_of
     from bulkrate.cli.driving import drive_run
-    from bulkrate.cli.summary import finish
+    from bulkrate.cli.summary import file_of, finish
     from bulkrate.core.run_states import RunState
     from bulkrate.errors import BulkrateError
 
@@ -26,10 +26,11 @@ def wait(
     with workspace_of(terminal) as workspace:
         found = run_of(workspace, run)
         if found.state in (RunState.ASSEMBLING, RunState.READY):
+            file = file_of(found)
             raise BulkrateError(
                 f"run {found.id} of {found.job_name} is not approved: there is nothing to wait for",
                 code="not_started",
-                hint="`bulkrate run FILE` or `bulkrate submit FILE` shows its quote and asks",
+                hint=f"`bulkrate run {file}` or `bulkrate submit {file}` shows its quote and asks",
             )
         if found.state is not RunState.FINISHED:
             found = drive_run(terminal, workspace, found.id, timeout_s=timeout, poll_s=poll, follow=True)

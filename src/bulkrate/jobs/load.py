@@ -23,7 +23,9 @@ def load_job(path: str | Path) -> Job:
     Raises `JobError` with all problems found, one `file:line: field: what is wrong` per line.
     """
     file = Path(path)
-    return _load(read_document(file, str(path)), file.parent.absolute())
+    job = _load(read_document(file, str(path)), file.parent.absolute())
+    job._file = file.absolute()
+    return job
 
 
 def load_job_mapping(data: Mapping[str, Any], base: str | Path | None = None) -> Job:
@@ -44,8 +46,10 @@ def openai_batch_job(path: str | Path, model: str | None = None) -> Job:
     data: dict[str, Any] = {"name": job_name(name), "source": {"path": file.name, "format": "jsonl"}}
     if model is not None:
         data["model"] = model
-
-    return load_job_mapping(data, file.parent)
+    job = load_job_mapping(data, file.parent)
+    if model is None:
+        job._file = file.absolute()
+    return job
 
 
 def job_name(text: str) -> str:

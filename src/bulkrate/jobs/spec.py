@@ -285,6 +285,12 @@ class Job(BaseModel):
 
     # Where each field stands in the job file, for messages; set by the loader.
     _origin: Any = PrivateAttr(default=None)
+    _file: Path | None = PrivateAttr(default=None)
+
+    @property
+    def file(self) -> Path | None:
+        """The file that is this job, as `bulkrate run` takes it; None for one that was made otherwise."""
+        return self._file
 
     @classmethod
     def create(cls, **fields: Any) -> Job:

@@ -23,10 +23,11 @@ EMPTY = Balance()
 class RunRecord:
     """One execution of a job over a snapshot of its source.
 
-    `id` is the run tag, `job_key` the digest of what can change an answer, `job_json` the resolved job
-    without secrets. `queued_tokens` is a queue limit learned from a refusal. `epoch` is the fencing token:
-    it grows by one each time a process takes the run; `holder` is the machine that process is on, and
-    `lease_until_at` when another machine may take it.
+    `id` is the run tag, `job_key` the digest of what can change an answer, `job_path` the file the job was
+    last read from (None: made in a program), `job_json` the resolved job without secrets. `queued_tokens` is
+    a queue limit learned from a refusal. `epoch` is the fencing token: it grows by one each time a process
+    takes the run; `holder` is the machine that process is on, and `lease_until_at` when another machine may
+    take it.
     """
 
     id: str

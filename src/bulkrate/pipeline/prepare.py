@@ -12,6 +12,7 @@ import orjson
 from bulkrate.core.identity import run_tag
 from bulkrate.core.run_states import RunEvent, RunState
 from bulkrate.core.vector import Balance, RowState, Vector, total
+from bulkrate.jobs.spec import Job
 from bulkrate.ledger.home import Home
 from bulkrate.ledger.ledger import Ledger
 from bulkrate.ledger.records import PartitionRecord, RunRecord, ShardRecord
@@ -225,6 +226,11 @@ def tag_for(setup: Setup, snapshot: str, nonce: str) -> str:
     return run_tag(job=setup.job.identity(), snapshot=snapshot, model=model, nonce=nonce)
 
 
+def path_of(job: Job) -> str | None:
+    """The job's file as a ledger can hold it: names of files need not be text."""
+    return None if job.file is None else str(job.file).encode("utf-8", "replace").decode()
+
+
 def begin_run(ledger: Ledger, setup: Setup, snapshot: str, *, nonce: str, at: datetime) -> RunRecord:
     """Record a new run, about to be assembled. Raises BulkrateError while a pilot of the job is under way."""
     if not nonce:
@@ -233,6 +239,7 @@ def begin_run(ledger: Ledger, setup: Setup, snapshot: str, *, nonce: str, at: da
         id=tag_for(setup, snapshot, nonce),
         job_name=setup.job.name,
         job_key=job_key(setup),
+        job_path=path_of(setup.job),
         job_json=orjson.dumps(setup.document()).decode(),
         snapshot=snapshot,
         nonce=nonce,

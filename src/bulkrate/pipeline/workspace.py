@@ -35,7 +35,7 @@ from bulkrate.pipeline.forget import forget, forgettable
 from bulkrate.pipeline.hints import Bell
 from bulkrate.pipeline.join import Delivery
 from bulkrate.pipeline.leave import leave
-from bulkrate.pipeline.prepare import assemble_run, begin_run, choose_run, packer_for
+from bulkrate.pipeline.prepare import assemble_run, begin_run, choose_run, packer_for, path_of
 from bulkrate.pipeline.prices import find_prices
 from bulkrate.pipeline.quote_forecast import with_forecast
 from bulkrate.pipeline.recollect import recollect_run
@@ -102,9 +102,10 @@ class Workspace:
         job_json = orjson.dumps(document).decode()
         if run.state is RunState.ACTIVE:
             check_lane(run, self.quote(run), approved=self.setup(run).job.lane, wanted=job.lane)
-        if (run.sink, run.job_json) != (sink, job_json):
+        job_path = path_of(job) or run.job_path
+        if (run.sink, run.job_json, run.job_path) != (sink, job_json, job_path):
             with self.ledger.transaction("retarget") as tx:
-                tx.set_run(run.id, sink=sink, job_json=job_json)
+                tx.set_run(run.id, sink=sink, job_json=job_json, job_path=job_path)
         run = self.run(run.id)
         if run.state is RunState.READY:
             self._quote_again(run, job.lane.use)
