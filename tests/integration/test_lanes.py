@@ -166,7 +166,7 @@ class Passing(FakeClock):
     """Time passes whenever somebody looks."""
 
     def now(self) -> datetime:
-        self.advance(1)
+        self.advance(2)
         return super().now()
 
 

@@ -16,7 +16,7 @@ HEADER = ("RUN", "JOB", "STATE", "ROWS", "SUCCEEDED", "FAILED", "REJECTED", "PEN
 
 
 def tick(context: typer.Context, json: options.Json = False) -> int:
-    """Do what is due for every approved run, and return. Single calls are made for half a minute. Exit code 1
+    """Do what is due for every approved run, and return. Single calls are made for 50 seconds. Exit code 1
     when a run cannot be advanced."""
     import anyio
 

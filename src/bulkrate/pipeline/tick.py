@@ -32,8 +32,9 @@ CONCURRENT_RUNS = 4
 # The daemon looks for runs that were approved meanwhile at least this often.
 LOOK_S = 5.0
 
-# So long each run makes single calls: there is always one more that is due.
-CALLS_S = 30.0
+# So long each run makes single calls: there is always one more that is due. With a tick every minute little
+# time is lost, which a rescue reckons with (`RATE_MARGIN`).
+CALLS_S = 50.0
 
 # What went wrong with a run; without a run: with the ledger.
 OnError = Callable[[RunRecord | None, Exception], None]
