@@ -109,6 +109,8 @@ def _time(text: str, now: datetime) -> datetime:
         pass
     try:
         return now - timedelta(seconds=options.seconds(text))
+    except OverflowError:
+        return datetime.min.replace(tzinfo=UTC)  # longer ago than there are dates: all of them
     except typer.BadParameter:
         raise typer.BadParameter('--since is a day such as 2026-11-01, or a duration such as "30d"') from None
 

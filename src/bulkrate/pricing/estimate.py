@@ -51,7 +51,9 @@ class Workload:
         """How many times the first time's cost the first twelve months come to; None when it is done once."""
         if self.every is None:
             return None
-        months = sum(((1 + self.growth) ** month for month in range(MONTHS)), Decimal(0))
+        months, rows = Decimal(0), Decimal(1)
+        for _ in range(MONTHS):
+            months, rows = months + rows, rows * (1 + self.growth)
         return _TIMES_A_MONTH[self.every] * months
 
 

@@ -73,3 +73,9 @@ def test_what_is_left_out_or_taken_from_elsewhere_is_said() -> None:
 
 def test_no_price_no_estimate() -> None:
     assert estimate("openai/foo", Workload(1, 1, 1), NOW) is None
+
+
+def test_rows_that_all_go_away_are_paid_for_one_month() -> None:
+    gone = Workload(100, 10, 10, every="month", growth=Decimal(-1))
+    assert gone.times_a_year == 1
+    assert Workload(100, 10, 10, every="month").times_a_year == 12
