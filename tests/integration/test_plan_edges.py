@@ -11,10 +11,12 @@ import anyio
 import pytest
 from planning_desk import PlanningDesk, answer
 
+from bulkrate.cli.outlook import outlook
 from bulkrate.cli.showing_plans import write
 from bulkrate.errors import BulkrateError
 from bulkrate.pipeline.plan import Planning
-from bulkrate.pipeline.planned import read_plan
+from bulkrate.pipeline.planned import note_plan, read_plan
+from bulkrate.pipeline.reforecast import reforecast_cost
 
 OTHERS = ("openai/gpt-4.1-nano", "anthropic/claude-haiku-4-5")
 
@@ -91,7 +93,10 @@ def test_answers_of_a_cancelled_pilot_are_not_paid_for_again(
     desk.tickets(200)
     planning = Planning(desk.workspace, desk.job())
     run = desk.workspace.approve(desk.workspace.prepare(planning.pilot_job(40)), decide=lambda quote: True)
-    anyio.run(lambda: desk.workspace.advance(run.id, poll_s=0.01, timeout_s=0))
+    batches: list[Any] = []
+    while not any(batch.completed for batch in batches):
+        anyio.run(lambda: desk.workspace.advance(run.id, poll_s=0.01, timeout_s=0.05))
+        batches = desk.workspace.ledger.batches(run.id)
     desk.workspace.cancel(run.id)
     anyio.run(lambda: desk.workspace.advance(run.id, poll_s=0.01))
     plan = desk.plan()
@@ -99,6 +104,28 @@ def test_answers_of_a_cancelled_pilot_are_not_paid_for_again(
     quote = desk.workspace.quote(desk.workspace.prepare(desk.job()))
     assert quote is not None
     assert (quote.rows, quote.input_tokens) == (plan.own.rows, plan.own.input_tokens)
+
+
+def test_a_run_that_left_the_batch_lane_is_forecast_at_the_other_lanes_price(desk: PlanningDesk) -> None:
+    desk.tickets(300)
+    job = desk.job(lane={"deadline": "20h", "rescue": "live"})
+    desk.pilot(60, job)
+    plan = desk.plan(job)
+    path = desk.folder / "desk.plan.json"
+    write(plan, path)
+    held, run = read_plan(path), desk.workspace.prepare(job)
+    assert held is not None
+    run = desk.workspace.approve(run, decide=lambda quote: True)
+    note_plan(desk.workspace, held, run)
+    begun = reforecast_cost(desk.workspace, run)
+    assert "warning" not in outlook(desk.workspace, run.id)
+    with desk.workspace.ledger.transaction("rescue") as tx:
+        tx.add_event(run.id, "rescue", desk.workspace.clock.now())
+    rescued = reforecast_cost(desk.workspace, run)
+    assert begun is not None and rescued is not None
+    assert begun.expected is not None
+    assert rescued.expected == 2 * begun.expected
+    assert "warning" in outlook(desk.workspace, run.id)
 
 
 def _drop(name: str) -> Callable[[Any], None]:
