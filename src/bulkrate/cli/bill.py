@@ -138,6 +138,9 @@ def pairs(found: Statement) -> list[tuple[str, str]]:
         shown = [("cost", f"not known: no price for {', '.join(sorted(whole.unpriced))}")]
     else:
         shown = [("cost", f"{format_money(whole.cost, found.currency)} by the tokens reported")]
+    if found.reported is not None:
+        by_them = format_money(found.reported, found.currency)
+        shown.append(("provider says", f"{by_them} for {found.reported_requests:,} requests"))
     if found.quoted is None:
         shown.append(("quoted", "without an upper end"))
     elif found.quoted:

@@ -33,7 +33,7 @@ def spending_of(
     """The statement of some runs. Those that spent nothing yet count for nothing."""
     spent = [run for run in runs if run.state not in _UNSPENT]
     found = charges((each for run in spent for each in used_of(ledger, home, run)), prices)
-    return statement(
+    added = statement(
         found,
         by=by,
         runs=len(spent),
@@ -41,6 +41,16 @@ def spending_of(
         quoted=_quoted(spent),
         possibly_billed=sum(possibly_billed(ledger, run) for run in spent),
     )
+    return _with_reported(added, (record for run in spent for record in ledger.usage(run.id)))
+
+
+def _with_reported(added: Statement, records: Iterable[UsageRecord]) -> Statement:
+    """The statement with what the providers say themselves, where they do."""
+    told = [(record.reported_cost, record.requests) for record in records if record.reported_cost is not None]
+    if not told:
+        return added
+    cost = sum((cost for cost, _ in told), Decimal(0))
+    return replace(added, reported=cost, reported_requests=sum(requests for _, requests in told))
 
 
 def used_of(ledger: Ledger, home: Home, run: RunRecord) -> Iterator[Used]:

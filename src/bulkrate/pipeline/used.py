@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from decimal import Decimal
 
 from bulkrate.core.outcome import ErrorClass, Outcome
 from bulkrate.core.usage import NONE, Usage, total
@@ -26,20 +27,21 @@ def usage_records(
         reason=shard.reason,
         requests=0,
     )
-    groups: dict[tuple[str, ErrorClass | None], list[Usage]] = {}
+    groups: dict[tuple[str, ErrorClass | None], list[Outcome]] = {}
     for outcome in outcomes:
-        groups.setdefault((outcome.model or "", outcome.error), []).append(outcome.usage)
+        groups.setdefault((outcome.model or "", outcome.error), []).append(outcome)
     records = [
         replace(
             none,
             model=model,
             error=str(error or ""),
             over_tokens=over,
-            requests=len(usages),
-            usage=total(usages),
+            requests=len(alike),
+            reported_cost=_reported(alike),
+            usage=total([outcome.usage for outcome in alike]),
         )
         for (model, error), together in groups.items()
-        for over, usages in _by_step(_steps(context, shard, model), together)
+        for over, alike in _by_step(_steps(context, shard, model), together)
     ]
     rest = _unattributed(batch.usage if batch else None, total([record.usage for record in records]))
     if rest:
@@ -65,14 +67,21 @@ def _step(steps: Sequence[int], input_tokens: int) -> int:
     return steps[below - 1] if below else 0
 
 
-def _by_step(steps: Sequence[int], usages: list[Usage]) -> Iterator[tuple[int, list[Usage]]]:
-    if not steps or max(usage.input_tokens for usage in usages) <= steps[0]:
-        yield 0, usages
+def _by_step(steps: Sequence[int], outcomes: list[Outcome]) -> Iterator[tuple[int, list[Outcome]]]:
+    if not steps or max(outcome.usage.input_tokens for outcome in outcomes) <= steps[0]:
+        yield 0, outcomes
         return
-    found: dict[int, list[Usage]] = {}
-    for usage in usages:
-        found.setdefault(_step(steps, usage.input_tokens), []).append(usage)
-    yield from sorted(found.items())
+    found: dict[int, list[Outcome]] = {}
+    for outcome in outcomes:
+        found.setdefault(_step(steps, outcome.usage.input_tokens), []).append(outcome)
+    yield from found.items()
+
+
+def _reported(outcomes: Sequence[Outcome]) -> Decimal | None:
+    """What the provider says that they cost; None unless it says so of each that used anything."""
+    billed = [outcome for outcome in outcomes if outcome.usage or outcome.reported_cost is not None]
+    costs = [outcome.reported_cost for outcome in billed if outcome.reported_cost is not None]
+    return sum(costs, Decimal(0)) if costs and len(costs) == len(billed) else None
 
 
 def _unattributed(control: Usage | None, parts: Usage) -> Usage:
