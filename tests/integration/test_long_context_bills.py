@@ -20,9 +20,11 @@ from bulkrate.ledger.records import RunRecord
 from bulkrate.pipeline.report import bill_of
 from bulkrate.pipeline.row_files import read_parquet
 from bulkrate.pipeline.run_folder import RunFolder
-from bulkrate.pipeline.spending import spending_of
+from bulkrate.pipeline.spending import spending_of, used_of
 from bulkrate.pipeline.workspace import Workspace
 from bulkrate.pricing import price
+from bulkrate.pricing.charges import charges
+from bulkrate.pricing.focus import focus_rows
 from bulkrate.testing import FakeClock, MisbehavingProvider
 
 DAY = datetime(2026, 11, 24, 9, tzinfo=UTC)
@@ -92,13 +94,17 @@ def test_a_batch_of_short_and_long_rows_is_billed_row_by_row(finish: Finish) -> 
     rate = space.prices.rate("openai", "gpt-4o-mini", "batch", DAY)
     assert rate is not None
     path = RunFolder(space.home.run_dir(run.id)).outcomes_path(0)
-    rows = read_parquet(path, ["input_tokens", "output_tokens"]).to_pylist()
-    outcomes = [Usage(row["input_tokens"], row["output_tokens"]) for row in rows]
+    found = read_parquet(path, ["input_tokens", "output_tokens"]).to_pylist()
+    outcomes = [Usage(row["input_tokens"], row["output_tokens"]) for row in found]
     assert len(outcomes) == 23
     assert {usage.input_tokens > 40 for usage in outcomes} == {True, False}
     assert sum(usage.input_tokens for usage in outcomes) < 40 * 23, "on average they are short"
     exact = sum((price(rate, usage) for usage in outcomes), Decimal(0))
     assert costs(space, run) == {exact}
+    rows = focus_rows(charges(used_of(space.ledger, space.home, run), space.prices))
+    prices = {(row["SkuPriceId"], row["ContractedUnitPrice"]) for row in rows}
+    assert len(prices) == len({name for name, _ in prices}) == 4, "one price for one id"
+    assert sum(row["BilledCost"] for row in rows) == exact
     space.recollect(run.id)
     assert costs(space, space.run(run.id)) == {exact}
 

@@ -86,6 +86,7 @@ def _used(run: RunRecord, shard: ShardRecord, record: UsageRecord, tags: tuple[t
         ended_at=shard.ended_at or shard.collected_at or run.updated_at,
         priced_at=run.approved_at or run.created_at,
         tags=tags,
+        over_tokens=record.over_tokens,
     )
 
 
