@@ -45,6 +45,12 @@ def test_another_model_is_asked_what_the_own_one_has_answered(desk: PlanningDesk
     assert other.expected == pytest.approx(own.expected * 100 / 60, rel=0.05)
 
 
+def test_a_model_that_writes_nothing_is_told(desk: PlanningDesk) -> None:
+    desk.tickets(2)
+    embedder = desk.plan(None, "openai/text-embedding-3-small").models[1]
+    assert any("no price for output tokens" in note for note in embedder.notes)
+
+
 def test_equal_rows_are_asked_of_another_model_once(desk: PlanningDesk) -> None:
     def write_rows(count: int) -> None:
         desk.write([(f"T-{n}", f"ticket {n % 25}") for n in range(count)])

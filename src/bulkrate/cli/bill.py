@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -108,9 +108,7 @@ def _time(text: str, now: datetime) -> datetime:
     except ValueError:
         pass
     try:
-        return now - timedelta(seconds=options.seconds(text))
-    except OverflowError:
-        return datetime.min.replace(tzinfo=UTC)  # longer ago than there are dates: all of them
+        return options.ago(now, options.seconds(text))
     except typer.BadParameter:
         raise typer.BadParameter('--since is a day such as 2026-11-01, or a duration such as "30d"') from None
 

@@ -168,6 +168,8 @@ class Pricer:
                 yield f"priced as {live.priced_as}"
             if not batch.published:
                 yield "no published batch rate: the live price stands in"
+            if live.output_mtok is None and setup.max_output_tokens != 0:
+                yield "no price for output tokens: such a model may not answer prompts at all"
         if setup.counter.method == "estimate":
             yield f"input tokens are an estimate ({setup.counter.source})"
         try:

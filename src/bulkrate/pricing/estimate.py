@@ -85,6 +85,8 @@ class Estimate:
             said.append(f"priced as {live.priced_as}")
         if not self.lanes["batch"].rate.published:
             said.append("no published batch rate: the live price stands in")
+        if self.load.output_tokens and live.output_mtok is None:
+            said.append("no price for output tokens: they are in no figure")
         longest = self.load.input_tokens
         if any(longest > step.over_tokens for step in live.steps):
             said.append(f"rows of {longest:,} input tokens pay the long-context price")
