@@ -61,3 +61,6 @@ def test_a_model_without_a_price_is_an_error_that_helps(bulkrate: CommandLine) -
     odd = bulkrate("estimate", "-m", "openai/gpt-5-mini", *LOAD, "--growth", "5%")
     assert odd.code == 2
     assert "--growth needs --every" in odd.err
+    for option, value in (("--rows", "9" * 30), ("--input", "9" * 12), ("--growth", "1e999999")):
+        beyond = bulkrate("estimate", "-m", "openai/gpt-5-mini", *LOAD, "--every", "day", option, value)
+        assert (beyond.code, option in beyond.err) == (2, True), beyond.err

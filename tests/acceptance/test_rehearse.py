@@ -6,7 +6,7 @@ from command_line import CommandLine
 
 
 def test_a_rehearsal_needs_no_key_and_leaves_nothing(bulkrate: CommandLine) -> None:
-    job = bulkrate.tickets(60)
+    job = bulkrate.tickets(60, model="openai/gpt-5-mini")
     bulkrate.env["BULKRATE_LIMITS__REQUESTS"] = "30"
     before = {path for path in bulkrate.folder.rglob("*") if path.is_file()}
     done = bulkrate("rehearse", job, "--json")
@@ -20,6 +20,9 @@ def test_a_rehearsal_needs_no_key_and_leaves_nothing(bulkrate: CommandLine) -> N
     left = {path for path in bulkrate.folder.rglob("*") if path.is_file()} - before
     assert not [path for path in left if ".bulkrate" not in path.parts]
     assert bulkrate("list", "--json").json() == {"runs": []}
+    planned = bulkrate("plan", job, "--json").json()["models"][0]["lanes"]["batch"]
+    assert found["quote"]["batch_max"] == planned["ceiling"], "at the prices of today"
+    assert found["bill"]["unpublished"] == []
 
 
 def test_a_rehearsal_without_faults_costs_what_was_quoted(bulkrate: CommandLine) -> None:

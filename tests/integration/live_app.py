@@ -30,6 +30,7 @@ class LiveProvider:
     bad: str = "never"  # prompts with this in them get a 400
     model: str | None = None  # what answers say has answered, if not what was asked
     batch: Any = None  # an ASGI application for every other path
+    more_usage: dict[str, Any] = field(default_factory=dict)  # what the usage of each answer says besides
     base_url: str = ""
     answered: Counter[str] = field(default_factory=Counter)
     tiers: Counter[str] = field(default_factory=Counter)
@@ -56,7 +57,9 @@ class LiveProvider:
                 self.hang_first -= 1
                 await anyio.sleep_forever()
             await anyio.lowlevel.checkpoint()
-            text = json.dumps(answer(prompt, self.model or body["model"]))
+            found = answer(prompt, self.model or body["model"])
+            found["usage"] |= self.more_usage
+            text = json.dumps(found)
             if self.odd:
                 text = text.replace('"TICKET 3"', self.odd)
             return Response(text, media_type="application/json")

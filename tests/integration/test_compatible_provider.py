@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import closing
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,13 @@ import pytest
 from live_app import LiveProvider, serving
 from scripted_app import answering
 
+from bulkrate.cli.bill import pairs
 from bulkrate.core.lanes import Lane
 from bulkrate.errors import ConfigError, JobError, QuotaError
 from bulkrate.jobs.load import load_job, load_job_mapping
 from bulkrate.ledger.home import Home
 from bulkrate.pipeline.report import report
+from bulkrate.pipeline.spending import spending_of
 from bulkrate.pipeline.workspace import Workspace
 from bulkrate.providers.provider import Submission, Tag
 from bulkrate.providers.registry import get_provider
@@ -153,6 +156,19 @@ def test_a_server_without_batches_answers_live_and_needs_no_key(tmp_path: Path, 
     assert site.run(lane="live")["rows"]["succeeded"] == ROWS
     assert site.answers()[7]["output"] == "TICKET 7"
     assert set(live.answered.values()) == {1}
+
+
+def test_the_bill_has_what_the_server_says_that_its_answers_cost(tmp_path: Path, live: LiveProvider) -> None:
+    live.more_usage = {"cost": 0.00025}
+    telling = ENGINE.replace("[requests]", '[requests]\ncost_field = "cost"')
+    site = Site(tmp_path, {"ENGINE_BASE_URL": live.base_url}, telling, "engine")
+    site.run(lane="live")
+    with closing(site.space()) as space:
+        found = spending_of(space.ledger, space.home, space.ledger.runs(), space.prices, by=("model",))
+    assert found.whole.cost is None, "no price list has it"
+    assert found.to_json()["reported_cost"] == f"{ROWS * Decimal('0.00025'):f}"
+    assert found.reported_requests == ROWS
+    assert f"for {ROWS} requests" in dict(pairs(found))["provider says"]
 
 
 def test_a_batch_where_there_are_none_is_an_error_of_the_job(tmp_path: Path) -> None:

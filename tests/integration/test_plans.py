@@ -178,7 +178,7 @@ def test_a_run_under_way_is_forecast_again(desk: PlanningDesk) -> None:
     planned, begun = expected_band(desk.workspace, run), reforecast_cost(desk.workspace, run)
     assert planned is not None
     assert begun is not None
-    low, expected, high = (Decimal(plan.lane[name]) for name in ("low", "expected", "high"))
+    low, expected, high = (Decimal(plan.costs[name] or 0) for name in ("low", "expected", "high"))
     assert (planned.low, planned.expected, planned.high) == (low, expected, high)
     assert begun.expected == pytest.approx(expected, rel=Decimal("0.03"))
 

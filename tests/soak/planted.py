@@ -190,7 +190,7 @@ BUGS: dict[str, Bug] = {
     ),
     "no_control_total": Bug(
         "what was billed and explained by no row is not recorded",
-        COLLECT,
+        "bulkrate.pipeline.used",
         "    if rest:\n",
         "    if not rest:\n",
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -353,3 +354,30 @@ def test_whatever_a_line_holds_its_row_has_an_end(value: Any) -> None:
 def test_whatever_the_bytes_nothing_is_raised(content: bytes) -> None:
     WIRE.decode(content, FreeText())
     WIRE.decode(line(answered({"content": "#"})).replace(b"#", content), LABELS)
+
+
+@pytest.mark.parametrize(
+    ("field", "said", "cost"),
+    [
+        ("cost", 0.00014, "0.00014"),
+        ("cost", 0, "0"),
+        ("cost_in_usd_ticks", 37_756_000, "0.0037756"),
+        ("cost", "0.5", None),
+        ("cost", -1, None),
+        ("cost", 1e12, None),
+        ("cost", True, None),
+        ("cost", None, None),
+        ("cost", {"total_cost": 1}, None),
+    ],
+)
+@pytest.mark.parametrize("readable", [True, False])
+def test_what_a_server_says_that_an_answer_cost(
+    field: Any, said: Any, cost: str | None, readable: bool
+) -> None:
+    wire = OpenAIWire(Dialect(cost_field=field))
+    usage = {"prompt_tokens": 9 if readable else 9.0, "completion_tokens": 4, field: said}
+    decoded = wire.decode(line(answered(usage=usage)), FreeText())
+    assert decoded is not None
+    assert decoded.outcome.usage == Usage(9, 4)
+    assert decoded.outcome.reported_cost == (None if cost is None else Decimal(cost))
+    assert outcome_of(line(answered(usage=usage))).reported_cost is None, "a server that was not asked"

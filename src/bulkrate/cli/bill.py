@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -108,7 +108,7 @@ def _time(text: str, now: datetime) -> datetime:
     except ValueError:
         pass
     try:
-        return now - timedelta(seconds=options.seconds(text))
+        return options.ago(now, options.seconds(text))
     except typer.BadParameter:
         raise typer.BadParameter('--since is a day such as 2026-11-01, or a duration such as "30d"') from None
 
@@ -136,6 +136,9 @@ def pairs(found: Statement) -> list[tuple[str, str]]:
         shown = [("cost", f"not known: no price for {', '.join(sorted(whole.unpriced))}")]
     else:
         shown = [("cost", f"{format_money(whole.cost, found.currency)} by the tokens reported")]
+    if found.reported is not None:
+        by_them = format_money(found.reported, found.currency)
+        shown.append(("provider says", f"{by_them} for {found.reported_requests:,} requests"))
     if found.quoted is None:
         shown.append(("quoted", "without an upper end"))
     elif found.quoted:

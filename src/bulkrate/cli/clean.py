@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Annotated
 
 import typer
@@ -34,7 +33,7 @@ def clean(
 
     terminal: Terminal = context.obj
     with workspace_of(terminal) as workspace:
-        before = workspace.clock.now() - timedelta(seconds=older_than)
+        before = options.ago(workspace.clock.now(), older_than)
         gone = workspace.forgettable(before) if dry_run else workspace.forget(before)
         if json:
             terminal.document({"dry_run": dry_run, "runs": gone})

@@ -14,16 +14,32 @@ from bulkrate.errors import BulkrateError
 if TYPE_CHECKING:
     from bulkrate.pricing.estimate import Estimate, LaneEstimate, Workload
 
+# Beyond these a figure was mistyped, and sums of money would no longer be exact.
+MOST_ROWS = 10**12
+MOST_TOKENS = 10**9
+MOST_GROWTH = 10
+
 Models = Annotated[
     list[str],
     typer.Option("--model", "-m", metavar="PROVIDER/NAME", help="Price this model; may be repeated."),
 ]
 Rows = Annotated[
-    int, typer.Option("--rows", min=1, metavar="N", help="How many rows; 1_000_000 is read too.")
+    int,
+    typer.Option("--rows", min=1, max=MOST_ROWS, metavar="N", help="How many rows; 1_000_000 is read too."),
 ]
-Input = Annotated[int, typer.Option("--input", min=0, metavar="TOKENS", help="Input tokens of a row.")]
+Input = Annotated[
+    int,
+    typer.Option("--input", min=0, max=MOST_TOKENS, metavar="TOKENS", help="Input tokens of a row."),
+]
 Output = Annotated[
-    int, typer.Option("--output", min=0, metavar="TOKENS", help="Output tokens of a row, reasoning included.")
+    int,
+    typer.Option(
+        "--output",
+        min=0,
+        max=MOST_TOKENS,
+        metavar="TOKENS",
+        help="Output tokens of a row, reasoning included.",
+    ),
 ]
 Cached = Annotated[
     Decimal | None,
@@ -99,8 +115,8 @@ def _check(load: Workload) -> None:
         raise typer.BadParameter("--cached is a share of the input, from 0% to 100%")
     if load.growth and load.every is None:
         raise typer.BadParameter("--growth needs --every: what is done once does not grow")
-    if load.growth < -1:
-        raise typer.BadParameter("--growth: rows cannot shrink by more than 100%")
+    if not -1 <= load.growth <= MOST_GROWTH:
+        raise typer.BadParameter(f"--growth is from -100% to {100 * MOST_GROWTH}% a month")
 
 
 def _estimate(model: str, load: Workload, at: Any, prices: Any) -> Estimate:

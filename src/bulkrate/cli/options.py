@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated
 
@@ -22,6 +23,14 @@ def seconds(text: str) -> float:
     if not 0 <= value < float("inf"):
         raise typer.BadParameter("must be a time from now on")
     return value
+
+
+def ago(now: datetime, age_s: float) -> datetime:
+    """So many seconds before `now`; the first moment there is when that is before it."""
+    try:
+        return now - timedelta(seconds=age_s)
+    except OverflowError:
+        return datetime.min.replace(tzinfo=UTC)
 
 
 def address(text: str) -> str:

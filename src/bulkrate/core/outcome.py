@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from enum import StrEnum
 
 import msgspec
@@ -44,7 +45,8 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     """One row's end in one attempt: an answer (`error` is None) or a class and the provider's reason.
 
     `text` is the answer as the model wrote it, kept even when it fails a check (it was paid for);
-    `embedding` the packed numbers of a text's vector (`core.embedding`), in its place.
+    `embedding` the packed numbers of a text's vector (`core.embedding`), in its place. `reported_cost` is
+    what the provider itself says that it cost (USD), where it does.
     """
 
     error: ErrorClass | None = None
@@ -54,6 +56,7 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     model: str | None = None
     usage: Usage = NONE
     embedding: bytes | None = None
+    reported_cost: Decimal | None = None
 
     @property
     def succeeded(self) -> bool:

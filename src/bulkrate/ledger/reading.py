@@ -165,7 +165,7 @@ def all_events(connection: Connection, run: str, *, kind: str | None) -> list[Ev
 
 def all_usage(connection: Connection, run: str) -> list[UsageRecord]:
     records = [_usage(row) for row in connection.execute(select(usage).where(usage.c.run == run))]
-    return sorted(records, key=lambda record: (record.shard, record.model, record.lane, record.error))
+    return sorted(records, key=lambda each: (each.shard, each.model, each.lane, each.error, each.over_tokens))
 
 
 def missing(what: str, run: str, number: int | None = None) -> LedgerError:

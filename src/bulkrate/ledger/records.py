@@ -171,7 +171,9 @@ class UsageRecord:
     """What a shard's requests used, by how they ended.
 
     `error` is empty for succeeded requests, else the error class, or `unattributed` for what the provider's
-    control total holds beyond the rows.
+    control total holds beyond the rows: its `requests` are then as many as are that long on average.
+    `over_tokens` is the long-context step that each of them is over, 0 for none. `reported_cost` is what the
+    provider itself said that they cost, None where it did not say it of all.
     """
 
     run: str
@@ -180,7 +182,9 @@ class UsageRecord:
     lane: str = "batch"
     reason: SendReason = SendReason.FIRST
     error: str = ""
+    over_tokens: int = 0
     requests: int
+    reported_cost: Decimal | None = None
     usage: Usage = NONE
 
 

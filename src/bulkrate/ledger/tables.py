@@ -34,7 +34,7 @@ from bulkrate.core.run_states import RunState
 from bulkrate.core.shard_states import ShardState
 
 # Revisions are numbered, so that "newer than this program" is a comparison.
-SCHEMA_VERSION = "0005"
+SCHEMA_VERSION = "0006"
 # Not Alembic's default name: a PostgreSQL database may hold another application's versions.
 VERSION_TABLE = "ledger_version"
 
@@ -265,8 +265,10 @@ usage = Table(
     Column("model", ForeignText, primary_key=True),  # as it signs its answers
     Column("lane", Text, primary_key=True),
     Column("error", Text, primary_key=True),
+    Column("over_tokens", BigInteger, primary_key=True, autoincrement=False),
     Column("reason", Word(SendReason), nullable=False),
     _count("requests"),
+    Column("reported_cost", Money, nullable=True),
     *_tokens(),
 )
 

@@ -15,15 +15,13 @@ from typing import Any
 import orjson
 
 from bulkrate.core.answer import judge
-from bulkrate.core.lanes import Lane
 from bulkrate.core.outcome import ErrorClass, Outcome
 from bulkrate.core.reconcile import BatchEnd, Reconciliation
 from bulkrate.core.retry import resend_reason
 from bulkrate.core.shard_states import ShardEvent
-from bulkrate.core.usage import NONE, Usage, total
 from bulkrate.core.vector import RowState, Vector, settle_alias
 from bulkrate.errors import LedgerError
-from bulkrate.ledger.records import BatchRecord, ShardRecord, UsageRecord
+from bulkrate.ledger.records import BatchRecord, ShardRecord
 from bulkrate.pipeline.budget import lost_calls
 from bulkrate.pipeline.budget import settle as settle_cost
 from bulkrate.pipeline.context import RunContext
@@ -31,6 +29,7 @@ from bulkrate.pipeline.landing import batch_of, land_again
 from bulkrate.pipeline.packed import lines_of
 from bulkrate.pipeline.row_files import GROUP_ROWS
 from bulkrate.pipeline.run_folder import outcome_writer
+from bulkrate.pipeline.used import usage_records
 
 KINDS = ("output", "error")
 # Batch errors that say nothing against the requests.
@@ -111,7 +110,7 @@ def collect(context: RunContext, shard: ShardRecord, *, cancelling: bool) -> Non
     vectors: dict[int, Vector] = {}
     apply_outcomes(context, shard, decoded, vectors, cancelling=cancelling)
     settle(context, vectors)
-    usage = usage_records(shard, decoded.outcomes, batch, context.lane_of(shard))
+    usage = usage_records(context, shard, decoded.outcomes, batch)
     lost = lost_calls(context, shard, usage, batch)
     oddities = {
         name: count for name in ("strangers", "repeats", "unreadable") if (count := getattr(decoded, name))
@@ -228,54 +227,3 @@ def settle(context: RunContext, vectors: dict[int, Vector]) -> None:
         vector = vector_of(number)
         if vector.states[index] == RowState.ALIAS:
             settle_alias(vector, index, vectors[leader_partition], leader_index)
-
-
-def usage_records(
-    shard: ShardRecord, outcomes: list[Outcome], batch: BatchRecord | None, lane: Lane
-) -> list[UsageRecord]:
-    """What the shard used, by model and end; the provider's control total beyond the rows apart."""
-    groups: dict[tuple[str, ErrorClass | None], list[Usage]] = {}
-    for outcome in outcomes:
-        groups.setdefault((outcome.model or "", outcome.error), []).append(outcome.usage)
-    used = {group: total(usages) for group, usages in groups.items()}
-    records = [
-        UsageRecord(
-            run=shard.run,
-            shard=shard.number,
-            model=model,
-            lane=str(lane),
-            reason=shard.reason,
-            error=str(error or ""),
-            requests=len(groups[model, error]),
-            usage=usage,
-        )
-        for (model, error), usage in used.items()
-    ]
-    rest = _unattributed(batch.usage if batch else None, list(used.values()))
-    if rest:
-        records.append(
-            UsageRecord(
-                run=shard.run,
-                shard=shard.number,
-                model="",
-                lane=str(lane),
-                reason=shard.reason,
-                error="unattributed",
-                requests=0,
-                usage=rest,
-            )
-        )
-    return records
-
-
-def _unattributed(control: Usage | None, parts: list[Usage]) -> Usage:
-    """What no row explains. Negative differences (a control total that lags) are not invented as savings."""
-    if control is None:
-        return NONE
-    difference = control - total(parts)
-    return Usage(
-        input_tokens=max(difference.input_tokens, 0),
-        output_tokens=max(difference.output_tokens, 0),
-        cached_tokens=max(difference.cached_tokens, 0),
-        reasoning_tokens=max(difference.reasoning_tokens, 0),
-    )

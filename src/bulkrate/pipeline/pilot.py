@@ -7,8 +7,7 @@ for twice.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -38,17 +37,16 @@ MOST_ROWS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class PilotAnswers:
-    """What a pilot's rows came to, in the order they were drawn.
+    """What a pilot's rows came to.
 
-    Rows without an answer are not in `drawn`, but for those that failed and were billed. `answered` is how
-    many have an answer that the main run takes over: input tokens -> rows.
+    `drawn` is in the order they were drawn; rows without an answer are not in it, but for those that failed
+    and were billed. `answered` are the rows, by number, whose answer the main run takes over.
     """
 
     run: str
     rows: int
     drawn: Sequence[AnswerLength]
-    answered: Counter[int]
-    answered_tokens: int
+    answered: Mapping[int, AnswerLength]
     cost: Decimal | None
 
 
@@ -94,8 +92,8 @@ def answers_of(workspace: Workspace, run: RunRecord, is_open: Callable[[int], bo
     ledger, folder = workspace.ledger, RunFolder(workspace.home.run_dir(run.id))
     order = workspace.setup(run).job.only_rows or ()
     found: dict[int, AnswerLength] = {}
-    answered: Counter[int] = Counter()
-    tokens = first = 0
+    answered: dict[int, AnswerLength] = {}
+    first = 0
     ascending = sorted(order)
     reader = OutcomeReader(folder, ["input_tokens", "output_tokens"])
     for part, vector in ledger.vectors(run.id):
@@ -107,15 +105,13 @@ def answers_of(workspace: Workspace, run: RunRecord, is_open: Callable[[int], bo
                 continue
             found[row] = AnswerLength(inputs[index], output, outcomes["input_tokens"][index])
             if succeeded:
-                answered[inputs[index]] += 1
-                tokens += output
+                answered[row] = found[row]
         first += len(vector)
     return PilotAnswers(
         run=run.id,
         rows=len(order),
         drawn=[found[row] for row in order if row in found],
         answered=answered,
-        answered_tokens=tokens,
         cost=bill_of(ledger, run, workspace.prices).cost,
     )
 

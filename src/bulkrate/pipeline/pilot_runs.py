@@ -25,9 +25,11 @@ def pilots_of(ledger: Ledger, setup: Setup, snapshot: str) -> list[RunRecord]:
 
 
 def finished_pilot(ledger: Ledger, setup: Setup, snapshot: str) -> RunRecord | None:
-    """The newest pilot of this job over this source. One that was cancelled is no random choice."""
-    ended = (run for run in pilots_of(ledger, setup, snapshot) if run.state is RunState.FINISHED)
-    return next((run for run in ended if "cancelled" not in failures_of(ledger, run)), None)
+    """The largest pilot of this job over this source, the newest of those. One that was cancelled is no
+    random choice."""
+    ended = [run for run in pilots_of(ledger, setup, snapshot) if run.state is RunState.FINISHED]
+    whole = (run for run in ended if "cancelled" not in failures_of(ledger, run))
+    return max(whole, key=lambda run: run.rows, default=None)
 
 
 def refuse_beside_pilot(ledger: Ledger, setup: Setup, snapshot: str) -> None:

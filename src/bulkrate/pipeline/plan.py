@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 
+from bulkrate.core.run_states import RunState
 from bulkrate.core.vector import RowState
 from bulkrate.errors import BulkrateError
 from bulkrate.jobs.spec import Job
-from bulkrate.ledger.records import RunRecord
 from bulkrate.pipeline.history import seen_batches
-from bulkrate.pipeline.pilot import answers_of, default_rows, pilot_job, rows_at
+from bulkrate.pipeline.pilot import PilotAnswers, answers_of, default_rows, pilot_job, rows_at
 from bulkrate.pipeline.pilot_runs import finished_pilot, pilots_of
 from bulkrate.pipeline.plan_count import Progress, count_rows
 from bulkrate.pipeline.plan_digests import digests_of, name_of
@@ -22,7 +22,7 @@ from bulkrate.pipeline.run_folder import PARTITION_ROWS, RunFolder
 from bulkrate.pipeline.setup import Setup
 from bulkrate.pipeline.workspace import Workspace
 from bulkrate.pricing.pilot import draw
-from bulkrate.pricing.plan import Plan
+from bulkrate.pricing.plan import AnswerLength, Plan
 from bulkrate.pricing.turnaround import PRIOR_SOURCE
 from bulkrate.providers.registry import get_provider
 
@@ -83,9 +83,18 @@ class Planning:
         places = draw(self._counted.lengths[name_of(self.setup)].rows, rows or default_rows(job), seed)
         return pilot_job(job, rows_at(self._counted.checked.vectors, places), lane)
 
-    def found_pilot(self) -> RunRecord | None:
-        """The newest pilot of this job over this source."""
-        return finished_pilot(self._workspace.ledger, self.setup, self._snapshot)
+    def found_pilots(self) -> tuple[PilotAnswers | None, Mapping[int, AnswerLength]]:
+        """The pilot of this job over this source that tells, and the rows that any of them has answered."""
+        ledger, answered = self._workspace.ledger, dict[int, AnswerLength]()
+        telling = finished_pilot(ledger, self.setup, self._snapshot)
+        best: PilotAnswers | None = None
+        for run in pilots_of(ledger, self.setup, self._snapshot):
+            if run.state is RunState.FINISHED and self._workspace.home.run_dir(run.id).exists():
+                found = answers_of(self._workspace, run, self._is_open)
+                answered |= found.answered
+                if telling is not None and run.id == telling.id:
+                    best = found
+        return best, answered
 
     def _is_open(self, row: int) -> bool:
         partition, index = divmod(row, PARTITION_ROWS)
@@ -98,16 +107,16 @@ class Planning:
         store_cost: Decimal | None = None,
         reprocess: Decimal | None = None,
     ) -> Plan:
-        """The plan, by the newest pilot there is, with what the user says of storing and of asking again."""
+        """The plan, by the pilot that tells most, with what the user says of storing and of asking again."""
         counted, setup, job = self._counted, self.setup, self.setup.job
-        run = self.found_pilot()
-        pilot = None if run is None else answers_of(self._workspace, run, self._is_open)
+        pilot, answered = self.found_pilots()
         within_s = job.lane.deadline_s or setup.limits.window_s
         pricer = Pricer(self._workspace, self._at, within_s, counted.shards)
         lengths = counted.lengths[name_of(setup)]
-        own, whole = pricer.own(setup, lengths, pilot, counted.quote.notes)
+        own, whole = pricer.own(setup, lengths, pilot, answered.values(), counted.quote.notes)
+        alike = pricer.anew(setup, counted.anew, whole, lengths.rows)
         others = [
-            pricer.other(each, counted.lengths[name], whole)
+            pricer.other(each, counted.lengths[name], alike, lengths.rows)
             for name, each in self._setups.items()
             if name != own.model
         ]
@@ -123,7 +132,7 @@ class Planning:
                 "rejected": counted.checked.balance.rejected,
                 "repeated": counted.checked.aliases,
                 "reused": counted.checked.reused,
-                "pilot": 0 if pilot is None else pilot.answered.total(),
+                "pilot": len(answered),
             },
             problems=counted.problems,
             lengths=lengths,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
@@ -66,25 +66,40 @@ class Pricer:
     shards: int
 
     def own(
-        self, setup: Setup, lengths: Lengths, pilot: PilotAnswers | None, notes: Sequence[str]
+        self,
+        setup: Setup,
+        lengths: Lengths,
+        pilot: PilotAnswers | None,
+        answered: Collection[AnswerLength],
+        notes: Sequence[str],
     ) -> tuple[ModelPlan, OutputForecast]:
-        """The job's own model, and its forecast for all rows: the pilot's are off what is still to pay."""
+        """The job's own model, and its forecast for all rows: those that pilots have `answered` are off what
+        is still to pay."""
         known = self._known(setup, pilot)
         whole = forecast_output(setup, lengths, known)
         left, output = lengths, whole
-        if pilot is not None:
-            left = Lengths(Counter(lengths.counts) - pilot.answered)
-            output = whole.less(pilot.answered_tokens, left.rows)
+        if answered:
+            left = Lengths(Counter(lengths.counts) - Counter(answer.input_tokens for answer in answered))
+            output = whole.less(sum(answer.output_tokens for answer in answered), left.rows)
         return self._model(setup, left, output, known, notes), whole
 
-    def other(self, setup: Setup, lengths: Lengths, whole: OutputForecast) -> ModelPlan:
-        """Another model; unless earlier runs tell, its answers are taken to be as long as `whole` says."""
+    def anew(self, setup: Setup, lengths: Lengths, whole: OutputForecast, own_rows: int) -> OutputForecast:
+        """The own model's forecast for the rows that another would be asked: `whole` if those are its own."""
+        if lengths.rows == own_rows:
+            return whole
+        return forecast_output(setup, lengths, self._known(setup, None))
+
+    def other(self, setup: Setup, lengths: Lengths, alike: OutputForecast, own_rows: int) -> ModelPlan:
+        """Another model; unless earlier runs tell, its answers are taken to be as long as `alike` says."""
         known = self._known(setup, None)
         output = forecast_output(setup, lengths, known)
-        if output.basis == "unknown" and whole.expected is not None:
+        if output.basis == "unknown" and alike.expected is not None:
             said = "the job's own model: this one's answers are taken to be as long"
-            output = replace(whole, basis="other_model", bound=None, source=said)
-        return self._model(setup, lengths, output, known, tuple(self._remarks(setup)))
+            output = replace(alike, basis="other_model", bound=None, source=said)
+        notes = list(self._remarks(setup))
+        if (more := lengths.rows - own_rows) > 0:
+            notes.append(f"asked {more:,} rows more: the answers that are here come from another model")
+        return self._model(setup, lengths, output, known, notes)
 
     def _known(self, setup: Setup, pilot: PilotAnswers | None) -> Known:
         history = History.of(self.workspace.ledger, self.workspace.home, setup)
@@ -153,6 +168,8 @@ class Pricer:
                 yield f"priced as {live.priced_as}"
             if not batch.published:
                 yield "no published batch rate: the live price stands in"
+            if live.output_mtok is None and setup.max_output_tokens != 0:
+                yield "no price for output tokens: such a model may not answer prompts at all"
         if setup.counter.method == "estimate":
             yield f"input tokens are an estimate ({setup.counter.source})"
         try:
@@ -201,6 +218,6 @@ def pilot_document(pilot: PilotAnswers) -> dict[str, Any]:
     return {
         "run": pilot.run,
         "rows": pilot.rows,
-        "answered": pilot.answered.total(),
+        "answered": len(pilot.answered),
         "cost": None if pilot.cost is None else f"{pilot.cost:f}",
     }

@@ -21,9 +21,10 @@ from bulkrate.pipeline.setup import Setup
 from bulkrate.pipeline.workspace import Workspace
 from bulkrate.pricing import Quote
 from bulkrate.pricing.plan import VERSION
+from bulkrate.pricing.rates import LANES
 
 MARK = "bulkrate_plan"
-SHOWN_CHARS = 60
+COSTS = ("low", "expected", "high")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class PlanFile:
     document: Mapping[str, Any]
     digests: Mapping[str, Any]
     rows: int
-    lane: Mapping[str, Any]
+    costs: Mapping[str, str | None]  # low, expected and high on the job's own lane
 
     def job(self) -> Job:
         """The job as it was planned."""
@@ -68,21 +69,37 @@ def parse_plan(found: Mapping[str, Any], name: str, folder: Path) -> PlanFile:
         own, job_file = found["models"][0], found["job_file"]
         plan = PlanFile(
             name=name,
-            made_at=found["made_at"],
+            made_at=str(found["made_at"]),
             job_file=None if job_file is None else folder / job_file,
             document=found["document"],
             digests={name: found["digests"][name] for name in ("source", "model", "prices")},
             rows=int(own["rows"]),
-            lane=own["lanes"][found["lane"]],
+            costs={name: _amount(own["lanes"][found["lane"]][name]) for name in COSTS},
         )
         plan.job()
-    except (KeyError, IndexError, TypeError, ValueError) as error:
+        _check_prices(plan.digests["prices"])
+    except (KeyError, IndexError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
         raise BulkrateError(
             f"{name} is a plan with a part missing or broken: {type(error).__name__}",
             code="plan_broken",
             hint="make it again: `bulkrate plan JOB`",
         ) from None
     return plan
+
+
+def _amount(found: Any) -> str | None:
+    if found is None:
+        return None
+    if not isinstance(found, str) or not Decimal(found).is_finite():
+        raise TypeError(found)
+    return found
+
+
+def _check_prices(found: Mapping[str, Any]) -> None:
+    for lane in LANES:
+        for name, cost in (found[lane] or {}).items():
+            if name != "steps":
+                _amount(cost)
 
 
 def hold(workspace: Workspace, plan: PlanFile, job: Job) -> None:
@@ -114,9 +131,8 @@ def hold_run(plan: PlanFile, run: RunRecord, quote: Quote | None) -> None:
 
 def note_plan(workspace: Workspace, plan: PlanFile, run: RunRecord) -> None:
     """Keep with an approved run what it was expected to cost."""
-    costs = {name: plan.lane[name] for name in ("low", "expected", "high")}
     with workspace.ledger.transaction("planned") as tx:
-        detail = {"made_at": plan.made_at, **costs}
+        detail = {"made_at": plan.made_at, **plan.costs}
         tx.add_event(run.id, "plan", workspace.clock.now(), detail=detail)
 
 

@@ -32,7 +32,8 @@ def with_forecast(workspace: Workspace, run: RunRecord, quote: Quote) -> Quote:
         setup = workspace.setup(run)
         lengths, pilot = _whole(workspace, setup, run)
         pricer = Pricer(workspace, workspace.clock.now(), setup.limits.window_s, shards=1)
-        own, _ = pricer.own(setup, lengths, pilot, ())
+        answered = () if pilot is None else tuple(pilot.answered.values())
+        own, _ = pricer.own(setup, lengths, pilot, answered, ())
         lane = own.lanes[quote.lane] if own.output.basis in ("pilot", "history") else None
     if lane is None:
         return replace(quote, low=None, expected=None, high=None, bound=None)
@@ -52,6 +53,7 @@ def _whole(workspace: Workspace, setup: Setup, run: RunRecord) -> tuple[Lengths,
     if pilot is not None and workspace.home.run_dir(pilot.id).exists():
         answers = answers_of(workspace, pilot, lambda row: True)
         drawn = workspace.setup(pilot).job.only_rows or ()
-        if sum(states[row] == RowState.SUCCEEDED for row in drawn) >= answers.answered.total():
-            return Lengths(counts + answers.answered), answers
+        if sum(states[row] == RowState.SUCCEEDED for row in drawn) >= len(answers.answered):
+            counts.update(answer.input_tokens for answer in answers.answered.values())
+            return Lengths(counts), answers
     return Lengths(counts), None

@@ -10,10 +10,11 @@ from bulkrate.ledger.ledger import Ledger
 from bulkrate.ledger.records import ShardRecord, UsageRecord
 from bulkrate.pipeline.budget import Lost, lost_calls
 from bulkrate.pipeline.budget import settle as settle_cost
-from bulkrate.pipeline.collect import apply_outcomes, decode, record_outcomes, settle, usage_records
+from bulkrate.pipeline.collect import apply_outcomes, decode, record_outcomes, settle
 from bulkrate.pipeline.context import RunContext
 from bulkrate.pipeline.landing import batch_of
 from bulkrate.pipeline.outcomes import REUSED
+from bulkrate.pipeline.used import usage_records
 
 _EARLIEST = datetime(1, 1, 1, tzinfo=UTC)
 
@@ -36,7 +37,7 @@ def recollect_run(ledger: Ledger, context: RunContext) -> None:
         decoded = decode(context, shard, batch)
         record_outcomes(context, shard, decoded.outcomes)
         apply_outcomes(context, shard, decoded, vectors, cancelling=False)
-        usage[shard] = usage_records(shard, decoded.outcomes, batch, context.lane_of(shard))
+        usage[shard] = usage_records(context, shard, decoded.outcomes, batch)
         lost[shard] = lost_calls(context, shard, usage[shard], batch)
     run = ledger.run(context.run)
     assert run is not None

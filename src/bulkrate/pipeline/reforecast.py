@@ -85,7 +85,7 @@ def reforecast_cost(workspace: Workspace, run: RunRecord) -> Band | None:
         return None
     seen = [(answer.input_tokens, float(answer.output_tokens)) for answer in answers]
     output = OutputForecast.of(forecast_by_others(lengths.counts, seen, seed=run.id), "history", "")
-    lane = setup.job.lane.use
+    lane = _lane_of_the_rest(workspace, run, setup)
     left = cost_on(
         lane,
         rates_of(setup, run.approved_at or run.created_at)[lane],
@@ -98,6 +98,14 @@ def reforecast_cost(workspace: Workspace, run: RunRecord) -> Band | None:
     if left.low is None or left.expected is None or left.high is None:
         return None
     return Band(spent + left.low, spent + left.expected, spent + left.high)
+
+
+def _lane_of_the_rest(workspace: Workspace, run: RunRecord, setup: Setup) -> str:
+    """The lane of the rows still open: the job's, or the faster one once the run has left the batch lane."""
+    lane = setup.job.lane
+    if lane.rescue != "none" and any(event.kind == "rescue" for event in workspace.ledger.events(run.id)):
+        return lane.rescue
+    return lane.use
 
 
 def _open_rows(workspace: Workspace, run: RunRecord) -> tuple[Lengths, set[int]]:

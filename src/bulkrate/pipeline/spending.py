@@ -33,7 +33,7 @@ def spending_of(
     """The statement of some runs. Those that spent nothing yet count for nothing."""
     spent = [run for run in runs if run.state not in _UNSPENT]
     found = charges((each for run in spent for each in used_of(ledger, home, run)), prices)
-    return statement(
+    added = statement(
         found,
         by=by,
         runs=len(spent),
@@ -41,6 +41,16 @@ def spending_of(
         quoted=_quoted(spent),
         possibly_billed=sum(possibly_billed(ledger, run) for run in spent),
     )
+    return _with_reported(added, (record for run in spent for record in ledger.usage(run.id)))
+
+
+def _with_reported(added: Statement, records: Iterable[UsageRecord]) -> Statement:
+    """The statement with what the providers say themselves, where they do."""
+    told = [(record.reported_cost, record.requests) for record in records if record.reported_cost is not None]
+    if not told:
+        return added
+    cost = sum((cost for cost, _ in told), Decimal(0))
+    return replace(added, reported=cost, reported_requests=sum(requests for _, requests in told))
 
 
 def used_of(ledger: Ledger, home: Home, run: RunRecord) -> Iterator[Used]:
@@ -52,7 +62,7 @@ def used_of(ledger: Ledger, home: Home, run: RunRecord) -> Iterator[Used]:
     for record in records:
         shard = shards[record.shard]
         kept = _used(run, shard, record, tags)
-        spare = late.get((record.shard, record.model)) if not record.error else None
+        spare = late.get((record.shard, record.model, record.over_tokens)) if not record.error else None
         if spare is not None:
             count, usage = spare
             yield replace(kept, ended=LATE, requests=count, usage=usage)
@@ -76,6 +86,7 @@ def _used(run: RunRecord, shard: ShardRecord, record: UsageRecord, tags: tuple[t
         ended_at=shard.ended_at or shard.collected_at or run.updated_at,
         priced_at=run.approved_at or run.created_at,
         tags=tags,
+        over_tokens=record.over_tokens,
     )
 
 
@@ -101,15 +112,18 @@ def _quoted(runs: Sequence[RunRecord]) -> Decimal | None:
 
 def _late(
     ledger: Ledger, folder: RunFolder, run: RunRecord, records: Sequence[UsageRecord]
-) -> dict[tuple[int, str], tuple[int, Usage]]:
-    """Answers that came when another lane had given one already, by shard and model: how many, their usage.
+) -> dict[tuple[int, str, int], tuple[int, Usage]]:
+    """Answers that came when another lane had given one already, by shard, model and long-context step: how
+    many, their usage.
 
     The ledger alone tells whether there are any; only then are outcomes read.
     """
     answered: Counter[int] = Counter()
+    steps: dict[tuple[int, str], list[int]] = {}
     for record in records:
         if not record.error:
             answered[record.shard] += record.requests
+            steps.setdefault((record.shard, record.model), []).append(record.over_tokens)
     aliases = {row for row, _ in folder.all_pairs(folder.aliases_path)} if len(answered) > 1 else set()
     won: Counter[int] = Counter()
     winner: dict[int, int] = {}
@@ -120,14 +134,15 @@ def _late(
                 if vector.states[index] == RowState.SUCCEEDED and row not in aliases:
                     won[shard] += 1
                     winner[row] = shard
-    late: dict[tuple[int, str], tuple[int, Usage]] = {}
+    late: dict[tuple[int, str, int], tuple[int, Usage]] = {}
     for shard in answered:
         path = folder.outcomes_path(shard)
         if len(answered) == 1 or answered[shard] <= won[shard] or not path.exists():
             continue
         for row in read_parquet(path, ["row", "error", "model", *_TOKENS]).to_pylist():
             if row["error"] is None and winner.get(row["row"]) != shard:
-                count, usage = late.get((shard, row["model"] or ""), (0, NONE))
-                own = Usage(**{name: row[name] or 0 for name in _TOKENS})
-                late[shard, row["model"] or ""] = (count + 1, usage + own)
+                own, model = Usage(**{name: row[name] or 0 for name in _TOKENS}), row["model"] or ""
+                over = max((each for each in steps[shard, model] if each < own.input_tokens), default=0)
+                count, usage = late.get((shard, model, over), (0, NONE))
+                late[shard, model, over] = (count + 1, usage + own)
     return late

@@ -35,6 +35,7 @@ class Used:
     ended_at: datetime
     priced_at: datetime  # whose prices count
     tags: tuple[tuple[str, str], ...] = ()  # the job's, by name
+    over_tokens: int = 0  # the long-context step that each request is over
 
 
 @dataclass(frozen=True, slots=True)

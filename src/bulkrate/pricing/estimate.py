@@ -51,7 +51,9 @@ class Workload:
         """How many times the first time's cost the first twelve months come to; None when it is done once."""
         if self.every is None:
             return None
-        months = sum(((1 + self.growth) ** month for month in range(MONTHS)), Decimal(0))
+        months, rows = Decimal(0), Decimal(1)
+        for _ in range(MONTHS):
+            months, rows = months + rows, rows * (1 + self.growth)
         return _TIMES_A_MONTH[self.every] * months
 
 
@@ -83,6 +85,8 @@ class Estimate:
             said.append(f"priced as {live.priced_as}")
         if not self.lanes["batch"].rate.published:
             said.append("no published batch rate: the live price stands in")
+        if self.load.output_tokens and live.output_mtok is None:
+            said.append("no price for output tokens: they are in no figure")
         longest = self.load.input_tokens
         if any(longest > step.over_tokens for step in live.steps):
             said.append(f"rows of {longest:,} input tokens pay the long-context price")

@@ -79,6 +79,7 @@ class _Group:
     live_unit_price: Decimal
     hour: datetime
     priced: str
+    over_tokens: int = 0
 
 
 def focus_rows(found: Iterable[Charge]) -> list[dict[str, Any]]:
@@ -114,6 +115,7 @@ def _group(charge: Charge) -> _Group:
         live_unit_price=(charge.live_unit_price or Decimal(0)) / per,
         hour=used.ended_at.replace(minute=0, second=0, microsecond=0),
         priced=dated + charge.prices_source,
+        over_tokens=used.over_tokens,
     )
 
 
@@ -127,6 +129,7 @@ def _row(group: _Group, quantity: int, cost: Decimal, live: Decimal) -> dict[str
     unit = "Requests" if group.kind == "request" else "Tokens"
     amount = Decimal(quantity).quantize(Decimal("0.1"))  # a number without a point is read as no decimal
     month = group.hour.replace(day=1, hour=0)
+    over = f" over {group.over_tokens}" if group.over_tokens else ""
     return {
         "AvailabilityZone": None,
         "BilledCost": _exact(cost),
@@ -165,7 +168,7 @@ def _row(group: _Group, quantity: int, cost: Decimal, live: Decimal) -> dict[str
         "SkuId": group.model,
         "SkuMeter": _KINDS[group.kind],
         "SkuPriceDetails": json.dumps({"x_lane": group.lane}),
-        "SkuPriceId": f"{group.model} {group.kind} {group.lane}",
+        "SkuPriceId": f"{group.model} {group.kind} {group.lane}{over}",
         "SubAccountId": None,
         "SubAccountName": None,
         "SubAccountType": None,

@@ -107,10 +107,9 @@ class Retries:
         root = math.sqrt(share * (1 - share) / requests + z * z / (4 * requests * requests))
         limit = (share + z * z / (2 * requests) + z * root) / (1 + z * z / requests)
         factor = paid / kept
-        # Without a wasted request one is taken to cost what an answer does.
-        each = (factor - 1) / Decimal(share) if wasted else Decimal(1)
+        # Without a wasted request one is taken to cost what an answer does, beside what no request explains.
+        most = 1 + (factor - 1) * Decimal(limit / share) if wasted else factor + Decimal(limit)
         digits = Decimal("0.0001")
-        most = 1 + each * Decimal(limit)
         return cls(factor=factor.quantize(digits), most=most.quantize(digits), requests=requests)
 
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from bulkrate.errors import ConfigError
 from bulkrate.pricing.money import CURRENCY
-from bulkrate.pricing.rates import Kinds, Rate, Step
+from bulkrate.pricing.rates import LANES, Kinds, Rate, Step
 
 _HOUR_S = 3600
 _MILLION = 1_000_000
@@ -62,6 +62,13 @@ class LanePrices(TokenPrices):
 
     request: Amount | None = None
     steps: tuple[StepPrices, ...] = ()
+
+    @model_validator(mode="after")
+    def _one_price_a_step(self) -> Self:
+        begins = [step.over_tokens for step in self.steps]
+        if len(set(begins)) < len(begins):
+            raise ValueError("two steps begin at the same length")
+        return self
 
 
 class Price(_Table):
@@ -207,6 +214,17 @@ class PriceFile(_Table):
     price: tuple[Price, ...] = ()
     engine: tuple[Engine, ...] = ()
 
+    @model_validator(mode="after")
+    def _one_word_a_day(self) -> Self:
+        said: set[tuple[str, date, str]] = set()
+        for entry in self.entries:
+            for lane in (lane for lane in LANES if entry.says(lane)):
+                if (entry.model, entry.from_, lane) in said:
+                    said_twice = f"the {lane} price of {entry.model} from {entry.from_}"
+                    raise ValueError(f"two entries say {said_twice}: which one counts?")
+                said.add((entry.model, entry.from_, lane))
+        return self
+
     @property
     def entries(self) -> tuple[Entry, ...]:
         """Everything it says."""
@@ -243,7 +261,7 @@ def _sentence(document: dict[str, Any], error: Any) -> str:
         name += f" ({table['model']})"
     field = ".".join(where[2:])
     message = str(error["msg"]).removeprefix("Value error, ")
-    return f"{name}: {field}: {message}" if field else f"{name}: {message}"
+    return ": ".join(part for part in (name, field, message) if part)
 
 
 def _wrong(path: Path, mistakes: list[str]) -> ConfigError:

@@ -65,7 +65,8 @@ class Statement:
     """What some runs cost.
 
     `accepted_rows` are those that were sent and got an answer that counts. `quoted` is the sum of the runs'
-    ceilings, None if one of them had none. Of `possibly_billed` requests nobody knows whether they were
+    ceilings, None if one of them had none. `reported` is what the providers themselves said of
+    `reported_requests` of the requests. Of `possibly_billed` requests nobody knows whether they were
     answered; they are in no cost.
     """
 
@@ -80,6 +81,8 @@ class Statement:
     groups: Mapping[tuple[str, ...], Sum]
     prices: tuple[tuple[date | None, str], ...]
     unpublished: tuple[tuple[str, str], ...]  # (model, lane) at the live rate: that lane's has no price
+    reported: Decimal | None = None
+    reported_requests: int = 0
     currency: str = CURRENCY
 
     @property
@@ -107,6 +110,8 @@ class Statement:
             "wasted": {ended: each.to_json() for ended, each in self.wasted.items()},
             "sent_again": self.sent_again.to_json(),
             "possibly_billed": self.possibly_billed,
+            "reported_cost": text(self.reported),
+            "reported_requests": self.reported_requests,
             "unpriced": sorted(self.whole.unpriced),
             "prices": [
                 {"dated": None if dated is None else dated.isoformat(), "source": source}

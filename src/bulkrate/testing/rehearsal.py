@@ -20,6 +20,7 @@ from bulkrate.errors import ConfigError
 from bulkrate.jobs.spec import Job
 from bulkrate.ledger.home import Home
 from bulkrate.ledger.records import RunRecord, ShardRecord
+from bulkrate.pipeline.clock import SystemClock
 from bulkrate.pipeline.report import report
 from bulkrate.pipeline.setup import Setup
 from bulkrate.pipeline.spending import spending_of
@@ -64,10 +65,12 @@ def rehearse(
     faults: str | None = None,
     lengths: Sequence[int] = (),
     seed: int = 0,
+    at: datetime | None = None,
     on_progress: Callable[[int], None] = lambda rows: None,
 ) -> Rehearsal:
     """Run `job` in `folder`, which it fills. `lengths`: output tokens of answers to draw from; without any
-    every answer is as long as its cap. `faults`: those to have instead of the typical ones.
+    every answer is as long as its cap. `faults`: those to have instead of the typical ones. `at` is when it
+    begins, which is what its prices go by; default: now.
 
     Raises `ConfigError` for a provider that has no counterpart here, and what preparing the job raises.
     """
@@ -78,7 +81,7 @@ def rehearse(
             f"there is no counterpart of {job.provider} to rehearse against",
             hint=f"there are those of {', '.join(sorted(NAMES))}: try `--model` of one that is priced alike",
         )
-    clock = FakeClock()
+    clock = FakeClock(at or SystemClock().now())
     kept = {name: value for name, value in env.items() if name.startswith(_KEPT)}
     counter = Setup(job, kept).counter
     provider = MisbehavingProvider(

@@ -91,6 +91,11 @@ def test_few_requests_say_little_of_how_often_they_fail() -> None:
     assert Decimal("1.1") < many.most < Decimal("1.11") < Decimal("1.2") < few.most
 
 
+def test_what_no_request_explains_is_within_the_upper_end() -> None:
+    unexplained = Retries.measured(paid=Decimal(15), kept=Decimal(10), wasted=0, requests=100)
+    assert (unexplained.factor, unexplained.most) == (Decimal("1.5"), Decimal("1.5370"))
+
+
 def test_other_rows_predict_with_a_wider_band_than_drawn_ones() -> None:
     others = [(100, float(value)) for value in range(50)]
     found = forecast_by_others({100: 1_000}, others, seed="a")

@@ -73,3 +73,15 @@ def test_what_is_left_out_or_taken_from_elsewhere_is_said() -> None:
 
 def test_no_price_no_estimate() -> None:
     assert estimate("openai/foo", Workload(1, 1, 1), NOW) is None
+
+
+def test_output_without_a_price_is_told() -> None:
+    found = estimate("openai/text-embedding-3-small", Workload(1_000, 350, 8), NOW)
+    assert found is not None
+    assert "no price for output tokens: they are in no figure" in found.notes
+
+
+def test_rows_that_all_go_away_are_paid_for_one_month() -> None:
+    gone = Workload(100, 10, 10, every="month", growth=Decimal(-1))
+    assert gone.times_a_year == 1
+    assert Workload(100, 10, 10, every="month").times_a_year == 12

@@ -314,6 +314,16 @@ def test_this_machine_can_be_given_a_price(own: PriceList) -> None:
             '[[engine]]\nmodel = "a/*"\nfrom = 2026-11-01\nsource = "x"\nper_hour = 1\nrows_per_hour = 5\n',
             "name it",
         ),
+        (
+            '[[price]]\nmodel = "a/b"\nfrom = 2026-11-01\nsource = "x"\nlive = { input = 1 }\n'
+            '[[engine]]\nmodel = "a/b"\nfrom = 2026-11-01\nsource = "y"\nper_hour = 1\nrows_per_hour = 5\n',
+            r"prices\.toml: two entries say the live price of a/b from 2026-11-01: which one counts\?",
+        ),
+        (
+            '[[price]]\nmodel = "a/b"\nfrom = 2026-11-01\nsource = "x"\n'
+            "live.input = 1\nlive.steps = [{ over_tokens = 9, input = 2 }, { over_tokens = 9, input = 3 }]\n",
+            "live: two steps begin at the same length",
+        ),
     ],
 )
 def test_a_mistake_in_the_file_is_said_where_it_is(text: str, said: str, tmp_path: Path) -> None:

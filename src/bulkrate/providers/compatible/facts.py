@@ -22,6 +22,7 @@ from bulkrate.core.limits import Limits
 from bulkrate.core.outcome import ErrorClass
 from bulkrate.errors import ConfigError
 from bulkrate.providers.facts import MAY_BE_ZERO
+from bulkrate.providers.openai.results import CostField
 
 NEVER = "never"
 
@@ -56,6 +57,7 @@ class Requests:
     bare_lines: bool = False
     id_length: int = 64
     error_codes: Mapping[str, ErrorClass] = field(default_factory=dict)
+    cost_field: CostField = "none"
 
 
 @dataclass(frozen=True, slots=True)

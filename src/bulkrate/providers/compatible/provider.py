@@ -50,6 +50,7 @@ class Compatible:
             endpoints=offered,
             bare_lines=requests.bare_lines,
             error_codes=dict(requests.error_codes),
+            cost_field=requests.cost_field,
         )
         return OpenAIWire(dialect, kind)
 

@@ -24,6 +24,9 @@ class UsageCounts(msgspec.Struct, gc=False):
     completion_tokens: int | None = None
     prompt_tokens_details: InputDetails | None = None
     completion_tokens_details: OutputDetails | None = None
+    # What the request cost: not from OpenAI, but from some that speak like it.
+    cost: Any = None
+    cost_in_usd_ticks: Any = None
 
 
 class Message(msgspec.Struct, gc=False):
@@ -140,6 +143,8 @@ def _usage(fields: dict[str, Any]) -> UsageCounts:
         completion_tokens_details=OutputDetails(_tokens(made.get("reasoning_tokens")))
         if isinstance(made, dict)
         else None,
+        cost=fields.get("cost"),
+        cost_in_usd_ticks=fields.get("cost_in_usd_ticks"),
     )
 
 

@@ -11,8 +11,11 @@ of another type, damaged UTF-8) goes through `read` and `lenient`, which keep ev
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal
+from typing import Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from bulkrate.core.json_value import json_of
 from bulkrate.core.outcome import ErrorClass, Outcome
@@ -43,27 +46,54 @@ _BY_CODE = {
 }
 _NO_CODES: Mapping[str, ErrorClass] = {}
 
+# The fields of an answer's usage that tell its cost. Sources: openrouter.ai docs (in USD), xAI's SDK 1.21.0
+# (in ticks of 1e-10 USD), copies of 2026.
+CostField = Literal["none", "cost", "cost_in_usd_ticks"]
+UNITS_OF_A_DOLLAR = {"cost": 1, "cost_in_usd_ticks": 10**10}
+# No answer costs this much: a number beyond is an error of its writer.
+MOST_COST = {name: 10**6 * units for name, units in UNITS_OF_A_DOLLAR.items()}
+
 
 def decode_line(
-    line: bytes, *, label: str | None = None, codes: Mapping[str, ErrorClass] = _NO_CODES
+    line: bytes,
+    *,
+    label: str | None = None,
+    codes: Mapping[str, ErrorClass] = _NO_CODES,
+    cost_field: CostField = "none",
 ) -> Decoded | None:
     """Read one line; None when not even its custom_id can be read.
 
     `label` names the JSON property that wraps a choice's answer; it is unwrapped here, so that the answer
-    is the label whatever the dialect needed around it. `codes` are error codes of the server's own.
+    is the label whatever the dialect needed around it. `codes` are error codes of the server's own,
+    `cost_field` where it says what a request cost.
     """
     try:
         parsed = typed(line)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return _slowly(line, label, codes)
-    return Decoded(parsed.custom_id, outcome_of(parsed, label, codes))
+        return _slowly(line, label, codes, cost_field)
+    return Decoded(parsed.custom_id, _with_cost(outcome_of(parsed, label, codes), parsed, cost_field))
 
 
-def _slowly(line: bytes, label: str | None, codes: Mapping[str, ErrorClass]) -> Decoded | None:
+def _slowly(
+    line: bytes, label: str | None, codes: Mapping[str, ErrorClass], cost_field: CostField
+) -> Decoded | None:
     parsed = lenient(read(line))
     if parsed is None:
         return None
-    return Decoded(parsed.custom_id, trusted(outcome_of(parsed, label, codes), line))
+    outcome = trusted(outcome_of(parsed, label, codes), line)
+    return Decoded(parsed.custom_id, _with_cost(outcome, parsed, cost_field))
+
+
+def _with_cost(outcome: Outcome, line: Line, cost_field: CostField) -> Outcome:
+    """The outcome with what the server says that it cost."""
+    body = None if line.response is None else line.response.body
+    if cost_field == "none" or not isinstance(body, Body) or body.usage is None:
+        return outcome
+    said = getattr(body.usage, cost_field)
+    if isinstance(said, bool) or not isinstance(said, int | float) or not 0 <= said < MOST_COST[cost_field]:
+        return outcome
+    # By its shortest decimal: the number that was written.
+    return replace(outcome, reported_cost=Decimal(str(said)) / UNITS_OF_A_DOLLAR[cost_field])
 
 
 def outcome_of(line: Line, label: str | None, codes: Mapping[str, ErrorClass]) -> Outcome:

@@ -21,7 +21,7 @@ from bulkrate.core.usage import Usage
 from bulkrate.errors import JobError
 from bulkrate.providers.labels import LABEL
 from bulkrate.providers.openai.parts import message_of, response_format, tools_of
-from bulkrate.providers.openai.results import decode_line
+from bulkrate.providers.openai.results import CostField, decode_line
 from bulkrate.providers.provider import BatchProblem, BatchStatus, Decoded, QueueRefusal, ResultFile, Tag
 
 ENDPOINTS = {"chat": "/v1/chat/completions", "responses": "/v1/responses", "embed": "/v1/embeddings"}
@@ -40,6 +40,7 @@ class Dialect:
     most_dimensions: int | None = None  # of an embedding
     bare_lines: bool = False  # a line is custom_id and body, without method and url
     error_codes: Mapping[str, ErrorClass] = field(default_factory=dict)  # beside those of OpenAI
+    cost_field: CostField = "none"  # where an answer's usage says what it cost
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,12 @@ class OpenAIWire:
 
     def decode(self, line: bytes, output: Output) -> Decoded | None:
         wrapped = isinstance(output, Choice) and self.dialect.choice == "json_schema"
-        return decode_line(line, label=LABEL if wrapped else None, codes=self.dialect.error_codes)
+        return decode_line(
+            line,
+            label=LABEL if wrapped else None,
+            codes=self.dialect.error_codes,
+            cost_field=self.dialect.cost_field,
+        )
 
     def derived_cap(self, model: str, output: Output, answer_tokens: int | None) -> int | None:
         if answer_tokens is None or model.startswith(self.dialect.reasoning):
