@@ -1,7 +1,7 @@
 """A new ledger, made at once: the tables and views of this program, and its version.
 
-The migrations lead to the same schema, the text of the views included; a test compares the two. Their way would
-cost a new ledger the import of Alembic, and every step that older ledgers took.
+The migrations lead to the same schema, the text of the views included; a test compares the two. Their way
+would cost a new ledger the import of Alembic, and every step that older ledgers took.
 """
 
 from __future__ import annotations

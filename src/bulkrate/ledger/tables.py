@@ -1,8 +1,8 @@
 """The tables, in SQL that SQLite and PostgreSQL both speak.
 
 Imported only once a ledger is opened: SQLAlchemy takes longer to import than the rest of the program.
-A change here needs a migration in `migrations/versions/` and a new `SCHEMA_VERSION`; a test compares both, the
-order of columns included, so new ones come last.
+A change here needs a migration in `migrations/versions/` and a new `SCHEMA_VERSION`; a test compares both,
+the order of columns included, so new ones come last.
 """
 
 from __future__ import annotations
