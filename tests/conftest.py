@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+# Hundreds of processes start from here: whatever the environment prefers, what they import is compiled once.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # Nothing here asserts a time, and neither does Hypothesis.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])

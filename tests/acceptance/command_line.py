@@ -13,12 +13,14 @@ from typing import Any
 
 import zstandard
 
+import bulkrate
 from bulkrate.testing import MisbehavingProvider, ProviderProcess
 
 BULKRATE = Path(sys.executable).with_name("bulkrate")
 KEY = "test-key-canary"
 ROWS = 1_000
-MODEL = "openai/gpt-4.1-nano"
+# Of OpenAI's vocabularies this model's loads fastest, and each process of a test loads it.
+MODEL = "openai/gpt-3.5-turbo"
 
 # The protocol's waits, short enough for a test: a provider on loopback has no lag.
 QUICK = {
@@ -102,6 +104,13 @@ class CommandLine:
         """Press Ctrl-C, and wait for the end."""
         process.send_signal(number)
         return self.end(process)
+
+    def ran(self, job: Path, *, code: int = 0, fresh: bool = False) -> None:
+        """Run the job by `bulkrate.run`, which starts no process: for tests of what comes after a run."""
+        home = self.folder / ".bulkrate"
+        run = bulkrate.run(job, yes=True, fresh=fresh, poll_s=0.02, home=home, env=self.environment())
+        assert run.exit_code == code, run
+        run.close()
 
     # -- what is there ---------------------------------------------------------------------------------
 

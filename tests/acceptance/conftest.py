@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from command_line import KEY, CommandLine
 
-from bulkrate.testing import MisbehavingProvider, ProviderProcess
+from bulkrate.testing import MisbehavingProvider
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def with_provider(bulkrate: CommandLine) -> Iterator[Callable[..., CommandLine]]
 @pytest.fixture(scope="session")
 def clean_answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Each ticket's answer from a provider that behaves: what every other run must deliver, too."""
-    with ProviderProcess(api_key=KEY) as provider:
+    with MisbehavingProvider(api_key=KEY) as provider:
         command = CommandLine(tmp_path_factory.mktemp("clean"), provider)
         done = command("run", command.tickets(), "--yes", "--poll", "0.02")
         assert done.code == 0, done.err

@@ -17,13 +17,13 @@ WithProvider = Callable[..., CommandLine]
 
 CONTRACTS = """
 [[price]]
-model = "openai/gpt-4.1-nano"
+model = "openai/gpt-3.5-turbo"
 from = 2020-01-01
 source = "old contract"
 batch = { input = 1, output = 1 }
 
 [[price]]
-model = "openai/gpt-4.1-nano"
+model = "openai/gpt-3.5-turbo"
 from = 2999-01-01
 source = "next age"
 batch = { input = 9, output = 9 }
@@ -67,9 +67,9 @@ def test_a_bill(with_provider: WithProvider) -> None:
 def test_a_bill_by_the_tags_of_jobs(with_provider: WithProvider) -> None:
     command = with_provider()
     job = command.tickets(4, more="tags: {team: support, env: prod}\n")
-    assert command("run", job, "--yes", "--poll", "0.02").code == 0
+    command.ran(job)
     command.tickets(4, more="tags: {team: sales}\n")
-    assert command("run", job, "--yes", "--fresh", "--poll", "0.02").code == 0
+    command.ran(job, fresh=True)
     done = command("bill", "--by", "tag", "--focus", "bill.csv", "--json")
     assert {group["tag"] for group in done.json()["groups"]} == {"env=prod team=support", "team=sales"}
     with (command.folder / "bill.csv").open(newline="") as file:

@@ -48,8 +48,8 @@ def test_doctor_says_which_key_is_not_set(with_provider: WithProvider) -> None:
 
 def test_doctor_sends_one_row_there_and_back(with_provider: WithProvider) -> None:
     bulkrate = with_provider()
-    refused = bulkrate("doctor", "openai", "--batch", "openai/gpt-4.1-nano")
+    refused = bulkrate("doctor", "openai", "--batch", "openai/gpt-3.5-turbo")
     assert refused.code == 4, "it costs money: nobody said yes"
-    done = bulkrate("doctor", "openai", "--batch", "openai/gpt-4.1-nano", "--yes")
+    done = bulkrate("doctor", "openai", "--batch", "openai/gpt-3.5-turbo", "--yes")
     assert done.code == 0, done.err
     assert "1: 1 succeeded" in done.err

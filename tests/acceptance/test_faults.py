@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from command_line import KEY, ROWS, CommandLine, Result
 
-from bulkrate.testing import Meter, ProviderProcess
+from bulkrate.testing import Meter, MisbehavingProvider
 
 WithProvider = Callable[..., CommandLine]
 IDS = [f"t{number}" for number in range(ROWS)]
@@ -45,8 +45,8 @@ class Ended:
 
 
 def run_through(fault: str, folder: Path) -> Ended:
-    """Run a thousand tickets against a provider, in a process of its own, that has this fault."""
-    with ProviderProcess(fault, seed=7, api_key=KEY) as provider:
+    """Run a thousand tickets against a provider that has this fault."""
+    with MisbehavingProvider(fault, seed=7, api_key=KEY) as provider:
         command = CommandLine(folder, provider)
         done = command("run", command.tickets(), "--yes", "--poll", "0.02", "--json")
         return Ended(command, done, provider.meter)

@@ -77,7 +77,7 @@ def test_nothing_is_spent_without_a_yes(with_provider: WithProvider) -> None:
     unasked = command("run", job)
     assert (unasked.code, unasked.out) == (4, "")
     assert "rows to send   20\n" in unasked.err
-    assert "batch price    at most 0.0000" in unasked.err
+    assert "batch price    at most 0.000" in unasked.err
     assert "prices of      20" in unasked.err
     assert unasked.err.endswith(
         "error[not_approved]: this costs money, and standard input is no terminal to ask on; "
@@ -88,7 +88,7 @@ def test_nothing_is_spent_without_a_yes(with_provider: WithProvider) -> None:
     assert command("run", job, stdin="y\n").code == 4
     over = command("run", job, "--yes", "--max-cost", "0.000001")
     assert over.code == 4
-    assert "error[over_max_cost]: the ceiling of 0.0000" in over.err
+    assert "error[over_max_cost]: the ceiling of 0.000" in over.err
     assert "submit" not in over.err
     unspent = command("submit", job)
     assert unspent.code == 4

@@ -30,7 +30,7 @@ class Page(HTMLParser):
 
 def test_a_page_of_a_run(with_provider: WithProvider) -> None:
     command = with_provider("truncate=2 bad_rows=1")
-    assert command("run", command.tickets(20), "--yes", "--poll", "0.02").code == 1
+    command.ran(command.tickets(20), code=1)
     done = command("report", "tickets", "--html", "page.html")
     assert (done.code, done.out) == (0, ""), done.err
     assert "the page is " in done.err

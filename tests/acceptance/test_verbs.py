@@ -40,7 +40,7 @@ def test_running_twice_sends_nothing_twice(with_provider: WithProvider) -> None:
 
 def test_a_longer_table_sends_only_what_is_new(with_provider: WithProvider) -> None:
     command = with_provider()
-    assert command("run", command.tickets(20), "--yes", "--poll", "0.02").code == 0
+    command.ran(command.tickets(20))
     more = command("run", command.tickets(25), "--yes", "--poll", "0.02")
     assert more.code == 0, more.err
     assert "rows to send   5; 20 answered without sending\n" in more.err
@@ -77,7 +77,7 @@ def test_submit_then_status_then_wait(with_provider: WithProvider) -> None:
 
 def test_results_are_written_anywhere_and_read_again_from_the_raw_files(with_provider: WithProvider) -> None:
     command = with_provider("missing=2")
-    assert command("run", command.tickets(20), "--yes", "--poll", "0.02").code == 0
+    command.ran(command.tickets(20))
     lines = command("results", "tickets")
     assert lines.code == 0
     assert rows_of(lines) == command.answers()
@@ -104,7 +104,7 @@ def test_results_are_written_anywhere_and_read_again_from_the_raw_files(with_pro
 def test_retry_sends_the_failed_rows_and_nothing_else(with_provider: WithProvider) -> None:
     command = with_provider("bad_rows=2")
     job = command.tickets(20)
-    assert command("run", job, "--yes", "--poll", "0.02").code == 1
+    command.ran(job, code=1)
     job.write_text(job.read_text() + "max_failed: 0.1\n")
     assert command("run", job).code == 0, "two of twenty may fail now"
     unasked = command("retry", "tickets")
@@ -123,7 +123,7 @@ def test_retry_sends_the_failed_rows_and_nothing_else(with_provider: WithProvide
 
 def test_an_openai_batch_file_runs_as_it_is(with_provider: WithProvider) -> None:
     command = with_provider()
-    body = {"model": "gpt-4.1-nano", "messages": [{"role": "user", "content": "hello"}]}
+    body = {"model": "gpt-3.5-turbo", "messages": [{"role": "user", "content": "hello"}]}
     request = {"method": "POST", "url": "/v1/chat/completions", "body": body}
     lines = [json.dumps({"custom_id": f"mine-{number}", **request}) for number in range(5)]
     (command.folder / "batch.jsonl").write_text("\n".join(lines) + "\n")

@@ -14,16 +14,17 @@ import pytest
 
 from bulkrate.core.vector import Balance, Vector
 from bulkrate.ledger import Ledger, PartitionRecord
+from bulkrate.ledger.opening import make_engine, migrate, url_of
 from conformance.ledger_records import RUN
 
 pytest_plugins = ["conformance.postgres"]
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
-# Says when it is ready, waits for a word, then opens: both processes come to a new ledger at one moment.
+# Says when it is ready, waits for a word, then opens: the processes come to a ledger at one moment.
 OPEN = """
 import sys
-import sqlalchemy, alembic.command
+import bulkrate.ledger.opening, {more}
 from bulkrate.ledger import Ledger
 print("ready", flush=True)
 sys.stdin.readline()
@@ -150,9 +151,18 @@ def all_at_once(processes: list[subprocess.Popen[str]]) -> list[str]:
 
 
 def test_processes_that_open_a_new_ledger_at_once_all_succeed(ledger_url: str) -> None:
-    processes = [start(OPEN, ledger_url) for _ in range(4)]
+    processes = [start(OPEN.format(more="sys"), ledger_url) for _ in range(4)]
     assert all_at_once(processes) == ["0\n"] * 4
     assert [process.returncode for process in processes] == [0] * 4
+
+
+def test_processes_that_open_an_older_ledger_at_once_all_succeed(ledger_url: str) -> None:
+    engine = make_engine(url_of(ledger_url))
+    migrate(engine, "0001")
+    engine.dispose()
+    processes = [start(OPEN.format(more="alembic.command"), ledger_url) for _ in range(2)]
+    assert all_at_once(processes) == ["0\n"] * 2
+    assert [process.returncode for process in processes] == [0] * 2
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])

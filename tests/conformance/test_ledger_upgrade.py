@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -227,6 +228,49 @@ def test_the_migrations_make_exactly_the_tables_of_the_program(first: str) -> No
     assert differences == []
     assert [check["name"] for check in checks] == ["partitions_balance"]
     assert sorted(views) == ["run_summary", "run_usage"]
+
+
+# What a schema is made of, as the database itself writes it down.
+SCHEMA_OF = {
+    "sqlite": ["SELECT name, coalesce(sql, '') FROM sqlite_master ORDER BY name"],
+    "postgresql": [
+        "SELECT table_name, column_name, ordinal_position, data_type, is_nullable, column_default"
+        " FROM information_schema.columns WHERE table_schema = current_schema() ORDER BY 1, 3",
+        "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint"
+        " WHERE connamespace = current_schema()::regnamespace ORDER BY 1, 2",
+        "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = current_schema() ORDER BY 1",
+        "SELECT viewname, definition FROM pg_views WHERE schemaname = current_schema() ORDER BY 1",
+        "SELECT sequencename, data_type::text FROM pg_sequences"
+        " WHERE schemaname = current_schema() ORDER BY 1",
+    ],
+}
+
+
+def schema(engine: sa.Engine) -> list[tuple[str, ...]]:
+    """Tables, columns in their order, constraints, indexes, views; not the names of PostgreSQL's schemas."""
+    with engine.connect() as connection:
+        found = [row for query in SCHEMA_OF[engine.dialect.name] for row in connection.exec_driver_sql(query)]
+    return [tuple("".join(re.sub(r"\btest\d+\.", "", str(word)).split()) for word in row) for row in found]
+
+
+def test_a_new_ledger_is_what_the_migrations_lead_to(ledger_url: str) -> None:
+    engine = engine_of(ledger_url)
+    migrate(engine, "0001")
+    migrate(engine)
+    upgraded = schema(engine)
+    with engine.begin() as connection:
+        tables = sa.MetaData()
+        tables.reflect(connection)
+        for view in sa.inspect(connection).get_view_names():
+            connection.execute(sa.text(f"DROP VIEW {view}"))
+        tables.drop_all(connection)
+    assert schema(engine) == []
+    migrate(engine)
+    made = schema(engine)
+    engine.dispose()
+    assert made == upgraded
+    names = {name for name, *_ in made}
+    assert {*metadata.tables, VERSION_TABLE, "run_summary", "run_usage"} <= names
 
 
 def test_a_newer_ledger_is_refused_and_left_alone(ledger_url: str) -> None:

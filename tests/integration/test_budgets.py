@@ -33,7 +33,7 @@ BULKRATE = str(Path(sys.executable).with_name("bulkrate"))
 DYING = str(Path(__file__).with_name("dying_run.py"))
 ROWS = 120
 SHARDS = 6
-MODEL = "gpt-4o-mini"
+MODEL = "gpt-3.5-turbo"
 
 Done = subprocess.CompletedProcess[str]
 

@@ -97,7 +97,7 @@ class Job:
             "name": "killed",
             "source": {"path": "rows.csv", "key": "id"},
             "request": {
-                "model": "openai/gpt-4o-mini",
+                "model": "openai/gpt-3.5-turbo",
                 "prompt": "Say it: {{ body }}",
                 "max_output_tokens": 9,
             },

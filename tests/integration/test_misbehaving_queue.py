@@ -12,15 +12,22 @@ from bulkrate.errors import QuotaError
 
 
 @pytest.mark.parametrize(
-    ("at", "per_row"),
-    [("poll", 4), ("create", 4), pytest.param("poll", 40, marks=pytest.mark.soak), ("create", 40)],
+    ("at", "per_row", "rows"),
+    [
+        ("poll", 4, 100),
+        ("create", 4, 100),
+        pytest.param("poll", 40, 100, marks=pytest.mark.soak),
+        ("create", 40, 40),
+    ],
     ids=["we count more-poll", "we count more-create", "it counts more-poll", "it counts more-create"],
 )
-def test_a_shard_over_the_queue_limit_is_sent_in_smaller_ones(tmp_path: Path, at: str, per_row: int) -> None:
-    # The provider counts 10 tokens a row; the queue holds 40 of 100 rows.
+def test_a_shard_over_the_queue_limit_is_sent_in_smaller_ones(
+    tmp_path: Path, at: str, per_row: int, rows: int
+) -> None:
+    # The queue holds 40 of 100 rows; where the provider counts 100 tokens a row, 4 of 40.
     faults = f"token_queue=400,at={at}"
-    ended = measure(Case(faults), 100, tmp_path, count_tokens=lambda body: 10 * per_row // 4)
-    assert (ended.finished, ended.delivered, ended.accepted, ended.wrong) == (True, 100, 100, 0)
+    ended = measure(Case(faults), rows, tmp_path, count_tokens=lambda body: 10 * per_row // 4)
+    assert (ended.finished, ended.delivered, ended.accepted, ended.wrong) == (True, rows, rows, 0)
     assert ended.batches > 1
 
 

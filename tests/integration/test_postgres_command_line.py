@@ -36,7 +36,7 @@ class Desk:
         job = {
             "name": "tickets",
             "source": {"path": "rows.jsonl", "key": "id"},
-            "request": {"model": "openai/gpt-4o-mini", "prompt": "{{ body }}", "max_output_tokens": 9},
+            "request": {"model": "openai/gpt-3.5-turbo", "prompt": "{{ body }}", "max_output_tokens": 9},
             "sink": {"path": "answers.jsonl"},
         }
         (folder / "tickets.bulk.yaml").write_text(json.dumps(job), encoding="utf-8")

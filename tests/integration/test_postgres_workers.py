@@ -50,7 +50,7 @@ class Desk:
             "name": name,
             "source": {"path": "rows.jsonl", "key": "id"},
             "request": {
-                "model": "openai/gpt-4o-mini",
+                "model": "openai/gpt-3.5-turbo",
                 "prompt": f"{name}: {{{{ body }}}}",
                 "max_output_tokens": 9,
             },

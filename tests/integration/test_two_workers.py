@@ -46,7 +46,7 @@ def test_a_worker_stopped_inside_create_past_its_lease(
     job = {
         "name": "shared",
         "source": {"path": "rows.jsonl", "key": "id"},
-        "request": {"model": "openai/gpt-4o-mini", "prompt": "{{ body }}", "max_output_tokens": 9},
+        "request": {"model": "openai/gpt-3.5-turbo", "prompt": "{{ body }}", "max_output_tokens": 9},
         "sink": {"path": "answers.jsonl"},
     }
     (tmp_path / "job.bulk.yaml").write_text(json.dumps(job), encoding="utf-8")

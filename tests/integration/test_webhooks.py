@@ -85,7 +85,7 @@ class Desk:
         document = {
             "name": name,
             "source": {"path": f"{name}.jsonl", "key": "id"},
-            "request": {"model": "openai/gpt-4o-mini", "prompt": "{{ body }}", "max_output_tokens": 9},
+            "request": {"model": "openai/gpt-3.5-turbo", "prompt": "{{ body }}", "max_output_tokens": 9},
             "sink": {"path": f"{name}.out.jsonl"},
         }
         run = self.workspace.prepare(load_job_mapping(document, self.folder))

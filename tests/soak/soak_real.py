@@ -97,7 +97,7 @@ def _write_job(folder: Path, rows: int) -> None:
     job = {
         "name": "real",
         "source": {"path": "rows.jsonl", "key": "id"},
-        "request": {"model": "openai/gpt-4o-mini", "prompt": "{{ body }}", "max_output_tokens": 30},
+        "request": {"model": "openai/gpt-3.5-turbo", "prompt": "{{ body }}", "max_output_tokens": 30},
         "sink": {"path": "answers.jsonl"},
         "attempts": ATTEMPTS,
     }

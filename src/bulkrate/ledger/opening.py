@@ -1,4 +1,4 @@
-"""Opening a ledger: the engine, its pragmas, and the migrations when they are needed."""
+"""Opening a ledger: the engine, its pragmas, and its making or the migrations when they are needed."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, m
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from bulkrate.errors import LedgerError
+from bulkrate.ledger.creating import create
 from bulkrate.ledger.tables import SCHEMA_VERSION, VERSION_TABLE
 
 # How long a writer waits for another one before it gives up.
@@ -141,17 +142,26 @@ def _version_seen(connection: Connection) -> str | None:
 
 
 def migrate(engine: Engine, version: str = SCHEMA_VERSION) -> None:
-    """Bring the ledger up to `version`; one process at a time does so."""
+    """Bring the ledger up to `version`, or make it if there is none; one process at a time does so."""
+    with _alone(engine) as connection:
+        found = _version_seen(connection)
+        # Another process may have done it while this one waited.
+        if found == version:
+            return
+        if found is None and version == SCHEMA_VERSION:
+            create(connection)
+        else:
+            _upgrade(connection, version)
+
+
+def _upgrade(connection: Connection, version: str) -> None:
     from alembic import command
     from alembic.config import Config
 
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
-    with _alone(engine) as connection:
-        # Another process may have done it while this one waited.
-        if _version_seen(connection) != version:
-            config.attributes["connection"] = connection
-            command.upgrade(config, version)
+    config.attributes["connection"] = connection
+    command.upgrade(config, version)
 
 
 @contextmanager

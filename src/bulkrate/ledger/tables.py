@@ -1,7 +1,8 @@
 """The tables, in SQL that SQLite and PostgreSQL both speak.
 
 Imported only once a ledger is opened: SQLAlchemy takes longer to import than the rest of the program.
-A change here needs a migration in `migrations/versions/` and a new `SCHEMA_VERSION`; a test compares both.
+A change here needs a migration in `migrations/versions/` and a new `SCHEMA_VERSION`; a test compares both,
+the order of columns included, so new ones come last.
 """
 
 from __future__ import annotations
@@ -191,8 +192,6 @@ shards = Table(
     _count("size_bytes"),
     _count("tokens"),
     _text("digest"),
-    _count("slice_of", nullable=True),
-    _count("slice_first", nullable=True),
     _count("max_output_tokens", nullable=True),
     _text("file_id", nullable=True),
     _text("batch_id", nullable=True),
@@ -206,6 +205,8 @@ shards = Table(
     _time("collected_at"),
     Column("end", Word(BatchEnd), nullable=True),
     Column("note", ForeignText, nullable=True),
+    _count("slice_of", nullable=True),
+    _count("slice_first", nullable=True),
 )
 
 # The run is part of the key: servers that number their batches from 1 may meet in one ledger.

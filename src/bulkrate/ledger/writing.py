@@ -6,11 +6,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, fields
 from datetime import datetime, timedelta
 from decimal import Decimal
+from importlib import import_module
 from typing import Any
 
 import orjson
 from sqlalchemy import ColumnElement, Connection, Table, delete, exists, func, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from bulkrate.core.budget import Held, Scope
 from bulkrate.core.run_states import RUN_TABLE, RunEvent, RunState
@@ -299,8 +299,8 @@ class Transaction:
         """Record a provider's word about a batch; False if it was heard before. Old ones are forgotten."""
         kept_from = at - timedelta(seconds=HINTS_KEPT_S)
         self._connection.execute(delete(hints).where(hints.c.received_at < kept_from))
-        # Two listeners may hear the same at the same moment.
-        dialect = postgresql if self._connection.dialect.name == "postgresql" else sqlite
+        # Two listeners may hear the same at the same moment. A dialect is imported where it is used.
+        dialect: Any = import_module(f"sqlalchemy.dialects.{self._connection.dialect.name}")
         query = dialect.insert(hints).on_conflict_do_nothing().returning(hints.c.id)
         values = {"provider": provider, "id": message_id, "batch_id": batch_id, "received_at": at}
         return self._connection.execute(query.values(values)).first() is not None
