@@ -23,16 +23,20 @@ def report(context: typer.Context, run: options.RunName, html: Html = None) -> i
     """
     from bulkrate.cli.bill import pairs
     from bulkrate.cli.choosing import run_of, workspace_of
+    from bulkrate.cli.summary import next_steps
     from bulkrate.pages.figures import figures_of
     from bulkrate.pages.run_page import run_page
     from bulkrate.pipeline.durable import whole_file
+    from bulkrate.pipeline.reforecast import full_report
     from bulkrate.pipeline.spending import spending_of
 
     terminal: Terminal = context.obj
     with workspace_of(terminal) as workspace:
         found = run_of(workspace, run)
         spent = spending_of(workspace.ledger, workspace.home, [found], workspace.prices, by=("model",))
-        page = run_page(figures_of(workspace, found), bill=pairs(spent), made_at=workspace.clock.now())
+        advice = next_steps(workspace, found, full_report(workspace, found))
+        figures = figures_of(workspace, found)
+        page = run_page(figures, bill=pairs(spent), advice=advice, made_at=workspace.clock.now())
     path = terminal.cwd / (html or f"{found.id}.html")
     with whole_file(path) as part:
         part.write_text(page, encoding="utf-8")

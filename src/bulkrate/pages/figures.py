@@ -27,7 +27,10 @@ MOST_SPANS = 60
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """What a run did. Money is None where no price is known; `spent` and `live` add up over time."""
+    """What a run did. Money is None where no price is known; `spent` and `live` add up over time.
+
+    `wasted` is what was paid for without an answer that was kept, by how the requests ended.
+    """
 
     run: RunRecord
     rows: Mapping[str, int]
@@ -35,6 +38,7 @@ class Figures:
     quote: Quote | None
     spent: Sequence[tuple[datetime, Decimal]] | None
     live: Sequence[tuple[datetime, Decimal]] | None
+    wasted: Mapping[str, Decimal] | None
     tokens: Sequence[tuple[datetime, int]]
     input_sizes: Sequence[tuple[str, int]]
     output_sizes: Sequence[tuple[str, int]]
@@ -59,6 +63,7 @@ def figures_of(workspace: Workspace, run: RunRecord) -> Figures:
         quote=workspace.quote(run),
         spent=_over_time(found, [charge.cost for charge in found]),
         live=_over_time(found, [charge.live for charge in found]),
+        wasted=_wasted(found),
         tokens=list(
             zip(
                 (charge.used.ended_at for charge in found),
@@ -80,6 +85,16 @@ def _over_time(
     if len(known) < len(amounts):  # a part would look like the whole
         return None
     return list(zip((charge.used.ended_at for charge in found), accumulate(known), strict=True))
+
+
+def _wasted(found: Sequence[Charge]) -> dict[str, Decimal] | None:
+    sums: dict[str, Decimal] = {}
+    for charge in found:
+        if charge.cost is None:
+            return None
+        if charge.wasted:
+            sums[charge.used.ended] = sums.get(charge.used.ended, Decimal(0)) + charge.cost
+    return sums
 
 
 def _span(shard: ShardRecord) -> Span | None:
