@@ -132,6 +132,8 @@ def pairs(found: Statement) -> list[tuple[str, str]]:
     from bulkrate.pricing.money import format_money
 
     whole = found.whole
+    if found.prices and whole.cost == 0 and all(dated is None for dated, _ in found.prices):
+        return [("cost", "none: it runs on this machine")]
     if whole.cost is None:
         shown = [("cost", f"not known: no price for {', '.join(sorted(whole.unpriced))}")]
     else:
@@ -150,9 +152,9 @@ def pairs(found: Statement) -> list[tuple[str, str]]:
     if found.per_accepted_row is not None:
         row = format_money(found.per_accepted_row, found.currency)
         shown.append(("an answer", f"{row}, everything spent over {found.accepted_rows:,} answered rows"))
-    shown += [("wasted", f"{_amount(each, found)} {ended}") for ended, each in found.wasted.items()]
+    shown += [("wasted", _amount(each, ended, found)) for ended, each in found.wasted.items()]
     if found.sent_again.tokens:
-        shown.append(("sent again", f"{_amount(found.sent_again, found)} for every attempt but the first"))
+        shown.append(("sent again", _amount(found.sent_again, "for every attempt but the first", found)))
     if found.possibly_billed:
         shown.append(
             ("unknown", f"{found.possibly_billed:,} requests that may have been billed, in no figure")
@@ -166,10 +168,12 @@ def pairs(found: Statement) -> list[tuple[str, str]]:
     return shown
 
 
-def _amount(each: Sum, found: Statement) -> str:
+def _amount(each: Sum, what: str, found: Statement) -> str:
     from bulkrate.pricing.money import format_money
 
-    return "no known price" if each.cost is None else format_money(each.cost, found.currency)
+    if each.cost is None:
+        return f"{what}: no price is known"
+    return f"{format_money(each.cost, found.currency)} {what}"
 
 
 def table(found: Statement) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
