@@ -10,6 +10,7 @@ import typer
 
 from bulkrate.cli import options
 from bulkrate.cli.terminal import Terminal
+from bulkrate.errors import BulkrateError
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -120,7 +121,12 @@ def _export(terminal: Terminal, workspace: Workspace, runs: list[RunRecord], pat
 
     used = (each for run in runs for each in used_of(workspace.ledger, workspace.home, run))
     rows = focus_rows(charges(used, workspace.prices))
-    write_focus(rows, path)
+    try:
+        write_focus(rows, path)
+    except OSError as error:
+        raise BulkrateError(
+            f"{path} cannot be written: {error.strerror}", code="out", hint="say where with --focus"
+        ) from None
     terminal.note(f"{len(rows):,} FOCUS rows written to {path}")
 
 

@@ -9,10 +9,13 @@ import typer
 
 from bulkrate.cli import options
 from bulkrate.cli.terminal import Terminal
+from bulkrate.errors import BulkrateError
 
 Html = Annotated[
     Path | None,
-    typer.Option("--html", metavar="FILE", help="Where to write the page. Default: RUN.html here."),
+    typer.Option(
+        "--html", metavar="FILE", help="Where to write the page: a file, or a folder. Default: RUN.html here."
+    ),
 ]
 
 
@@ -37,8 +40,15 @@ def report(context: typer.Context, run: options.RunName, html: Html = None) -> i
         advice = next_steps(workspace, found, full_report(workspace, found))
         figures = figures_of(workspace, found)
         page = run_page(figures, bill=pairs(spent), advice=advice, made_at=workspace.clock.now())
-    path = terminal.cwd / (html or f"{found.id}.html")
-    with whole_file(path) as part:
-        part.write_text(page, encoding="utf-8")
+    path = terminal.cwd / (html or "")
+    if path.is_dir():
+        path /= f"{found.id}.html"
+    try:
+        with whole_file(path) as part:
+            part.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise BulkrateError(
+            f"{path} cannot be written: {error.strerror}", code="out", hint="say where with --html"
+        ) from None
     terminal.note(f"the page is {path}")
     return 0
