@@ -38,7 +38,7 @@ TEXTS = """() => {
 }"""
 
 # Each mark of a chart, its colour, and that of the surface behind it; `said` is what it says when pointed at.
-MARKS = """() => [...document.querySelectorAll('svg rect, svg path, svg line.level')].map(each => {
+MARKS = """() => [...document.querySelectorAll('svg rect, svg path, svg line:not(.grid)')].map(each => {
   const at = each.getBoundingClientRect(), style = getComputedStyle(each);
   const card = each.closest('section') || document.body, chart = each.closest('svg[role]');
   return {
@@ -75,9 +75,8 @@ class Look:
         return dict(self.page.evaluate(TABLES))
 
     def open_all(self) -> None:
-        """Open everything that can be opened, with the mouse."""
-        for summary in self.page.locator("summary").all():
-            summary.click()
+        """Open everything that can be opened."""
+        self.page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true })")
 
 
 @contextmanager

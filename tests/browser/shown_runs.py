@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,7 @@ def show(folder: Path) -> Shown:
     hostile = replace(
         figures,
         run=replace(figures.run, job_name=HOSTILE, model=HOSTILE),
+        expected=Decimal("0.02"),
         failures={HOSTILE: 3},
         wasted={HOSTILE: spent.whole.cost},
     )

@@ -108,9 +108,13 @@ def test_texts_keep_apart_and_stay_on_the_page(browser: Browser, shown: Shown, w
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_colours_can_be_told_apart(browser: Browser, shown: Shown, scheme: str) -> None:
-    with looking(browser, shown.paid, scheme=scheme) as look:
-        look.open_all()
-        texts, marks = look.texts(), look.marks()
+    texts, marks = [], []
+    for name in ("paid", "hostile"):
+        with looking(browser, getattr(shown, name), scheme=scheme) as look:
+            look.open_all()
+            texts += look.texts()
+            marks += look.marks()
+    assert {"spent", "live", "level", "expected", "good", "bad", "waiting"} < {each["name"] for each in marks}
     # WCAG 2.2: 4.5 for text (1.4.3), 3 for what graphics are understood by (1.4.11).
     faint = {(each["text"], each["ink"]) for each in texts if contrast(each["ink"], each["paper"]) < 4.5}
     assert faint == set()

@@ -8,7 +8,7 @@ edge. A chart is a picture beside a table of the same numbers, never their only 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from html import escape
@@ -53,17 +53,17 @@ class Span:
     end: datetime
 
 
-def steps(lines: Sequence[Line], *, level: float | None, about: str, tick: Format) -> str:
-    """Lines that grow in steps, and a level that they are held against."""
+def steps(lines: Sequence[Line], *, levels: Mapping[str, float], about: str, tick: Format) -> str:
+    """Lines that grow in steps, and levels that they are held against, by their class in the style sheet."""
     moments = [at for line in lines for at, _ in line.points]
     if not moments:
         return ""
     begin, end = min(moments), max(moments)
-    ticks = ticks_to(max([*(value for line in lines for _, value in line.points), level or 0]))
+    ticks = ticks_to(max([*(value for line in lines for _, value in line.points), *levels.values()]))
     x, y = _across(begin, end, _LAST), _up(ticks[-1])
     parts = [*_grid(ticks, y, tick), *_moments(begin, end, HEIGHT, _LAST)]
-    if level is not None:
-        parts.append(f'<line class="level" x1="0" x2="100%" y1="{y(level)}" y2="{y(level)}"/>')
+    for name, level in levels.items():
+        parts.append(f'<line class="{name}" x1="0" x2="100%" y1="{y(level)}" y2="{y(level)}"/>')
     # Stretched to the width of the chart; the style sheet keeps the strokes from stretching, too.
     parts.append(
         f'<svg aria-hidden="true" viewBox="0 0 100 {HEIGHT}" height="{HEIGHT}" preserveAspectRatio="none">'

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from bulkrate.core.retry import SendReason
 from bulkrate.ledger.records import RunRecord, ShardRecord
 from bulkrate.pages.charts import Span
+from bulkrate.pipeline.reforecast import expected_band
 from bulkrate.pipeline.report import report
 from bulkrate.pipeline.row_files import read_parquet
 from bulkrate.pipeline.run_folder import RunFolder
@@ -29,13 +30,15 @@ MOST_SPANS = 60
 class Figures:
     """What a run did. Money is None where no price is known; `spent` and `live` add up over time.
 
-    `wasted` is what was paid for without an answer that was kept, by how the requests ended.
+    `expected` is what it was to cost when it was approved; `wasted` is what was paid for without an answer
+    that was kept, by how the requests ended.
     """
 
     run: RunRecord
     rows: Mapping[str, int]
     failures: Mapping[str, int]
     quote: Quote | None
+    expected: Decimal | None
     spent: Sequence[tuple[datetime, Decimal]] | None
     live: Sequence[tuple[datetime, Decimal]] | None
     wasted: Mapping[str, Decimal] | None
@@ -53,6 +56,7 @@ def figures_of(workspace: Workspace, run: RunRecord) -> Figures:
         charges(used_of(workspace.ledger, workspace.home, run), workspace.prices),
         key=lambda charge: charge.used.ended_at,
     )
+    band = expected_band(workspace, run)
     shards = workspace.ledger.shards(run.id)
     spans = [span for shard in shards if (span := _span(shard)) is not None]
     sizes = _sizes(RunFolder(workspace.home.run_dir(run.id)), shards)
@@ -61,6 +65,7 @@ def figures_of(workspace: Workspace, run: RunRecord) -> Figures:
         rows=document["rows"],
         failures=document["failures"],
         quote=workspace.quote(run),
+        expected=None if band is None else band.expected,
         spent=_over_time(found, [charge.cost for charge in found]),
         live=_over_time(found, [charge.live for charge in found]),
         wasted=_wasted(found),

@@ -127,15 +127,17 @@ def _cost(figures: Figures) -> Chart:
     assert figures.spent
     spent = _by_moment(figures.spent)
     live = None if figures.live is None else _by_moment(figures.live)
-    most = _ceiling(figures)
+    levels = {"level": _ceiling(figures), "expected": figures.expected}
     begin = [] if figures.run.approved_at is None else [(figures.run.approved_at, 0.0)]
     key = [("spent", f"spent: {format_money(figures.spent[-1][1])}")]
     lines = [Line("spent", key[0][1], begin + _floats(spent))]
     if live:
         key.append(("live", f"the same at the live price: {format_money(live[-1][1])}"))
         lines.insert(0, Line("live", key[1][1], begin + _floats(live)))
-    if most is not None:
+    if most := levels["level"]:
         key.append(("level", f"the quote's ceiling: {_most(most)}"))
+    if expected := levels["expected"]:
+        key.append(("expected", f"expected: {format_money(expected)}"))
     rows = [
         (_second(at), format_money(amount), *([] if live is None else [format_money(live[place][1])]))
         for place, (at, amount) in enumerate(spent)
@@ -145,7 +147,7 @@ def _cost(figures: Figures) -> Chart:
         picture=safe(
             steps(
                 lines,
-                level=None if most is None else float(most),
+                levels={name: float(amount) for name, amount in levels.items() if amount},
                 about=f"Cost in {CURRENCY} as the answers came. {'; '.join(text for _, text in key)}",
                 tick=_tick,
             )
@@ -165,7 +167,7 @@ def _tokens(figures: Figures) -> Chart | None:
     line = Line("spent", label, begin + [(at, float(count)) for at, count in tokens])
     return Chart(
         title="Tokens, as the answers came",
-        picture=safe(steps([line], level=None, about=f"Tokens as the answers came. {label}", tick=short)),
+        picture=safe(steps([line], levels={}, about=f"Tokens as the answers came. {label}", tick=short)),
         table=Table(names=("until", "tokens"), rows=_thinned([(_second(at), f"{n:,}") for at, n in tokens])),
         key=[("spent", label)],
     )
@@ -193,6 +195,7 @@ def _comparison(figures: Figures) -> Chart:
         *_amount("spent", "spent", spent[-1][1] if spent else None),
         *_amount("live", "same, live", live[-1][1] if live else None),
         *_amount("quoted", "quote, least", None if quote is None else quote.input_only),
+        *_amount("quoted", "expected", figures.expected),
         *_bound("quoted", "quote, most", _ceiling(figures)),
     ]
     return _bars("Bill, live price and quote", shown, ("", "amount"))
@@ -205,6 +208,7 @@ def _quoted(figures: Figures) -> Chart | None:
         return None
     shown = [
         *_amount("quoted", "least", quote.input_only),
+        *_amount("quoted", "expected", figures.expected),
         *_bound("quoted", "most", quote.cost_max),
         *_bound("live", "most, live", quote.live_max),
     ]

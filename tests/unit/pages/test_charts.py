@@ -46,7 +46,7 @@ def test_shares_fill_the_whole() -> None:
 
 def test_a_line_climbs_to_its_level() -> None:
     line = Line("spent", "spent", [(AT, 1.0), (AT + timedelta(hours=2), 3.0)])
-    svg = steps([line], level=3.0, about=ABOUT, tick=short)
+    svg = steps([line], levels={"level": 3.0}, about=ABOUT, tick=short)
     level = drawn(svg, "line", "level")[0]
     path = drawn(svg, "path", "spent")[0]["d"]
     assert path.startswith("M0.0 ")
@@ -80,9 +80,9 @@ def test_a_chart_says_what_it_shows() -> None:
 
 
 def test_one_moment_and_nothing_at_all_are_no_error() -> None:
-    assert steps([], level=None, about=ABOUT, tick=short) == columns([], about=ABOUT) == ""
+    assert steps([], levels={}, about=ABOUT, tick=short) == columns([], about=ABOUT) == ""
     assert bars([], about=ABOUT) == share([], about=ABOUT) == spans([], about=ABOUT) == ""
-    ET.fromstring(steps([Line("spent", "spent", [(AT, 0.0)])], level=None, about=ABOUT, tick=short))
+    ET.fromstring(steps([Line("spent", "spent", [(AT, 0.0)])], levels={}, about=ABOUT, tick=short))
     ET.fromstring(spans([Span("0", AT, AT, AT)], about=ABOUT))
 
 
