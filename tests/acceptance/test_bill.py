@@ -78,6 +78,15 @@ def test_a_bill_by_the_tags_of_jobs(with_provider: WithProvider) -> None:
     assert {json.loads(each)["bulkrate/job"] for each in tags} == {"tickets"}
 
 
+def test_what_has_no_price_is_said_so(with_provider: WithProvider) -> None:
+    command = with_provider("truncate=2")
+    job = command.tickets(20, model="openai/of-no-price")
+    assert command("run", job, "--yes", "--poll", "0.02").code == 0
+    out = command("bill").out
+    assert "cost        not known: no price for openai/of-no-price" in out
+    assert "wasted      truncated: no price is known" in out
+
+
 def test_no_runs_no_bill(bulkrate: CommandLine) -> None:
     done = bulkrate("bill", "--json")
     assert done.code == 0, done.err

@@ -41,7 +41,7 @@ def test_an_error_is_one_document_too(bulkrate: CommandLine) -> None:
         "error": {
             "code": "job",
             "message": "nowhere.bulk.yaml: cannot be read: No such file or directory",
-            "hint": None,
+            "hint": "`bulkrate init` writes an example",
         }
     }
     assert missing.err.startswith("error[job]: ")

@@ -39,6 +39,7 @@ def test_a_column_that_is_not_there_is_named(bulkrate: CommandLine) -> None:
         (["run", "x.yaml", "--timeout", "soon"], "error[usage]: Invalid value for '--timeout'"),
         (["run", "x.yaml", "--max-cost", "1,000"], "error[usage]: Invalid value for '--max-cost'"),
         (["run", "x.yaml"], "error[job]: x.yaml: cannot be read: No such file or directory"),
+        (["budget", "--month", "13"], "error[usage]: Invalid value for '--month': must be a month such as"),
         (["run", "x.jsonl"], "error[no_files]: there is no file x.jsonl\n"),
         (["status"], "error[no_such_run]: there are no runs in "),
         (["wait", "nothing"], "error[no_such_run]: no run, job or job file is called 'nothing' in "),

@@ -17,6 +17,8 @@ def test_a_rehearsal_needs_no_key_and_leaves_nothing(bulkrate: CommandLine) -> N
     assert found["requests"]["sent"] == 74
     assert (found["waves"], found["answers"]) == (2, "all as long as their cap")
     assert found["bill"]["accepted_rows"] == 60
+    # At the prices of today: long ago no batch rate was published for the model.
+    assert found["quote"]["published_batch_rate"]
     left = {path for path in bulkrate.folder.rglob("*") if path.is_file()} - before
     assert not [path for path in left if ".bulkrate" not in path.parts]
     assert bulkrate("list", "--json").json() == {"runs": []}

@@ -14,6 +14,7 @@ from openai.types.responses import Response
 
 from bulkrate.errors import ConfigError, JobError
 from bulkrate.jobs.load import openai_batch_job
+from bulkrate.testing.clock import EPOCH
 from bulkrate.testing.rehearsal import rehearse
 
 ROWS = 30
@@ -147,4 +148,4 @@ def test_a_rehearsal_speaks_it(tmp_path: Path, misbehaving_provider: Any, fake_c
     at = desk(tmp_path, misbehaving_provider(), fake_clock)
     (tmp_path / "rehearsed").mkdir()
     asked = at.job(api="responses", messages=[{"role": "user", "content": [{"text": "{{ body }}"}]}])
-    assert rehearse(asked, tmp_path / "rehearsed", env={}).report["rows"]["succeeded"] == ROWS
+    assert rehearse(asked, tmp_path / "rehearsed", env={}, at=EPOCH).report["rows"]["succeeded"] == ROWS

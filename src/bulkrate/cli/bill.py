@@ -10,6 +10,7 @@ import typer
 
 from bulkrate.cli import options
 from bulkrate.cli.terminal import Terminal
+from bulkrate.errors import BulkrateError
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -120,7 +121,12 @@ def _export(terminal: Terminal, workspace: Workspace, runs: list[RunRecord], pat
 
     used = (each for run in runs for each in used_of(workspace.ledger, workspace.home, run))
     rows = focus_rows(charges(used, workspace.prices))
-    write_focus(rows, path)
+    try:
+        write_focus(rows, path)
+    except OSError as error:
+        raise BulkrateError(
+            f"{path} cannot be written: {error.strerror}", code="out", hint="say where with --focus"
+        ) from None
     terminal.note(f"{len(rows):,} FOCUS rows written to {path}")
 
 
@@ -132,6 +138,8 @@ def pairs(found: Statement) -> list[tuple[str, str]]:
     from bulkrate.pricing.money import format_money
 
     whole = found.whole
+    if found.prices and whole.cost == 0 and all(dated is None for dated, _ in found.prices):
+        return [("cost", "none: it runs on this machine")]
     if whole.cost is None:
         shown = [("cost", f"not known: no price for {', '.join(sorted(whole.unpriced))}")]
     else:
@@ -153,9 +161,9 @@ def pairs(found: Statement) -> list[tuple[str, str]]:
     if found.per_accepted_row is not None:
         row = format_money(found.per_accepted_row, found.currency)
         shown.append(("an answer", f"{row}, everything spent over {found.accepted_rows:,} answered rows"))
-    shown += [("wasted", f"{_amount(each, found)} {ended}") for ended, each in found.wasted.items()]
+    shown += [("wasted", _amount(each, ended, found)) for ended, each in found.wasted.items()]
     if found.sent_again.tokens:
-        shown.append(("sent again", f"{_amount(found.sent_again, found)} for every attempt but the first"))
+        shown.append(("sent again", _amount(found.sent_again, "for every attempt but the first", found)))
     if found.possibly_billed:
         shown.append(
             ("unknown", f"{found.possibly_billed:,} requests that may have been billed, in no figure")
@@ -169,10 +177,12 @@ def pairs(found: Statement) -> list[tuple[str, str]]:
     return shown
 
 
-def _amount(each: Sum, found: Statement) -> str:
+def _amount(each: Sum, what: str, found: Statement) -> str:
     from bulkrate.pricing.money import format_money
 
-    return "no known price" if each.cost is None else format_money(each.cost, found.currency)
+    if each.cost is None:
+        return f"{what}: no price is known"
+    return f"{format_money(each.cost, found.currency)} {what}"
 
 
 def table(found: Statement) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,7 +26,20 @@ Amount = Annotated[
         "limit away. Without it, nothing is changed.",
     ),
 ]
-Month = Annotated[str | None, typer.Option("--month", metavar="YYYY-MM", help="Show another month (UTC).")]
+
+
+def _month(text: str) -> str:
+    try:
+        date.fromisoformat(f"{text}-01")
+    except ValueError:
+        raise typer.BadParameter("must be a month such as 2026-11") from None
+    return text
+
+
+Month = Annotated[
+    str | None,
+    typer.Option("--month", parser=_month, metavar="YYYY-MM", help="Show another month (UTC)."),
+]
 
 
 def budget(

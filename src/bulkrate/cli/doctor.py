@@ -107,7 +107,7 @@ def _home(workspace: Workspace) -> Iterator[Finding]:
     hint = "results that do not fit cannot be kept" if low else None
     yield Finding("disk", not low, f"{free_bytes / 10**9:,.1f} GB free", hint)
     runs = workspace.ledger.runs(unfinished=True)
-    yield Finding("ledger", True, f"opened; {len(runs)} unfinished runs")
+    yield Finding("ledger", True, f"opened; {len(runs)} unfinished run{'' if len(runs) == 1 else 's'}")
 
 
 def _way(workspace: Workspace, name: str) -> Finding:

@@ -54,7 +54,7 @@ def quote_pairs(quote: Quote, *, rejected: int = 0) -> list[tuple[str, str]]:
 
 def _output(quote: Quote) -> str:
     if quote.output_tokens_max is None:
-        return "not capped"
+        return "no cap is known"
     if quote.output_tokens_max == 0:
         return "0" if quote.rows == 0 else "none"
     return f"at most {quote.output_tokens_max:,} ({quote.output_tokens_max // quote.rows:,} a row)"

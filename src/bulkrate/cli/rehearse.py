@@ -59,13 +59,14 @@ def rehearse(
     with workspace_of(terminal) as workspace:
         history = History.of(workspace.ledger, workspace.home, Setup(job, terminal.env, workspace.prices))
         lengths = [answer.output_tokens for answer in history.answers()]
-        prices = workspace.prices
+        prices, now = workspace.prices, workspace.clock.now()
     began_s = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="bulkrate-rehearsal-") as scratch:
         found = run_through(
             job,
             Path(scratch),
             env=terminal.env,
+            at=now,
             prices=prices,
             faults=None if fault is None else " ".join(fault).replace("none", ""),
             lengths=lengths,

@@ -26,7 +26,7 @@ SHOWN_BATCHES = 10
 ADVICE = {
     "bad_request": "the provider takes these rows for malformed: change them or the job, then run it again",
     "refused": "the model or a filter declines these rows: change them or the prompt, then run it again",
-    "truncated": "raise request.max_output_tokens in the job, then run it again",
+    "truncated": "raise request.max_output_tokens (in a batch file, that of its lines), then run it again",
     "too_long": "shorten these rows, or choose a model with a larger context window",
 }
 

@@ -7,6 +7,7 @@ that a message can say what happened and ask for quotes.
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -67,13 +68,20 @@ class Document:
         return f"{self.name}: " if line is None else f"{self.name}:{line}: "
 
 
+def _nearest(path: Path) -> str:
+    """What to do when a job file is not there."""
+    names = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    near = difflib.get_close_matches(path.name, names, n=1)
+    return f"did you mean {near[0]}?" if near else "`bulkrate init` writes an example"
+
+
 def read_document(path: Path, name: str | None = None) -> Document:
     """Read a file; JSON if it is called so, else YAML. Raises JobError when it is neither."""
     name = name or str(path)
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise JobError(f"{name}: cannot be read: {error.strerror or error}") from None
+        raise JobError(f"{name}: cannot be read: {error.strerror or error}", hint=_nearest(path)) from None
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from bulkrate.core.retry import SendReason
 from bulkrate.ledger.records import RunRecord, ShardRecord
 from bulkrate.pages.charts import Span
+from bulkrate.pipeline.reforecast import expected_band
 from bulkrate.pipeline.report import report
 from bulkrate.pipeline.row_files import read_parquet
 from bulkrate.pipeline.run_folder import RunFolder
@@ -27,14 +28,20 @@ MOST_SPANS = 60
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """What a run did. Money is None where no price is known; `spent` and `live` add up over time."""
+    """What a run did. Money is None where no price is known; `spent` and `live` add up over time.
+
+    `expected` is what it was to cost when it was approved; `wasted` is what was paid for without an answer
+    that was kept, by how the requests ended.
+    """
 
     run: RunRecord
     rows: Mapping[str, int]
     failures: Mapping[str, int]
     quote: Quote | None
+    expected: Decimal | None
     spent: Sequence[tuple[datetime, Decimal]] | None
     live: Sequence[tuple[datetime, Decimal]] | None
+    wasted: Mapping[str, Decimal] | None
     tokens: Sequence[tuple[datetime, int]]
     input_sizes: Sequence[tuple[str, int]]
     output_sizes: Sequence[tuple[str, int]]
@@ -49,6 +56,7 @@ def figures_of(workspace: Workspace, run: RunRecord) -> Figures:
         charges(used_of(workspace.ledger, workspace.home, run), workspace.prices),
         key=lambda charge: charge.used.ended_at,
     )
+    band = expected_band(workspace, run)
     shards = workspace.ledger.shards(run.id)
     spans = [span for shard in shards if (span := _span(shard)) is not None]
     sizes = _sizes(RunFolder(workspace.home.run_dir(run.id)), shards)
@@ -57,8 +65,10 @@ def figures_of(workspace: Workspace, run: RunRecord) -> Figures:
         rows=document["rows"],
         failures=document["failures"],
         quote=workspace.quote(run),
+        expected=None if band is None else band.expected,
         spent=_over_time(found, [charge.cost for charge in found]),
         live=_over_time(found, [charge.live for charge in found]),
+        wasted=_wasted(found),
         tokens=list(
             zip(
                 (charge.used.ended_at for charge in found),
@@ -80,6 +90,16 @@ def _over_time(
     if len(known) < len(amounts):  # a part would look like the whole
         return None
     return list(zip((charge.used.ended_at for charge in found), accumulate(known), strict=True))
+
+
+def _wasted(found: Sequence[Charge]) -> dict[str, Decimal] | None:
+    sums: dict[str, Decimal] = {}
+    for charge in found:
+        if charge.cost is None:
+            return None
+        if charge.wasted:
+            sums[charge.used.ended] = sums.get(charge.used.ended, Decimal(0)) + charge.cost
+    return sums
 
 
 def _span(shard: ShardRecord) -> Span | None:

@@ -159,6 +159,8 @@ def _notes(setup: Setup, too_few: TooFew | None) -> list[str]:
     elif too_few is not None:
         notes.append(f"a batch has at least {fewest:,} requests: fewer, sent again, go {too_few.lane}")
     request = setup.template.request if setup.template is not None else None
+    if setup.template is None and setup.kind != "embed":
+        notes.append("caps on output that stand in the file's own lines are not counted")
     if request is not None and any(not isinstance(message.content, str) for message in request.messages):
         notes.append("images and documents are not counted")
     if request is not None and request.raw is not None:

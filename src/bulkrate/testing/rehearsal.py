@@ -20,7 +20,6 @@ from bulkrate.errors import ConfigError
 from bulkrate.jobs.spec import Job
 from bulkrate.ledger.home import Home
 from bulkrate.ledger.records import RunRecord, ShardRecord
-from bulkrate.pipeline.clock import SystemClock
 from bulkrate.pipeline.report import report
 from bulkrate.pipeline.setup import Setup
 from bulkrate.pipeline.spending import spending_of
@@ -61,16 +60,17 @@ def rehearse(
     folder: Path,
     *,
     env: Mapping[str, str],
+    at: datetime,
     prices: PriceList = PUBLISHED,
     faults: str | None = None,
     lengths: Sequence[int] = (),
     seed: int = 0,
-    at: datetime | None = None,
     on_progress: Callable[[int], None] = lambda rows: None,
 ) -> Rehearsal:
-    """Run `job` in `folder`, which it fills. `lengths`: output tokens of answers to draw from; without any
-    every answer is as long as its cap. `faults`: those to have instead of the typical ones. `at` is when it
-    begins, which is what its prices go by; default: now.
+    """Run `job` in `folder`, which it fills, as if it began `at`: the prices are those of that day.
+
+    `lengths`: output tokens of answers to draw from; without any every answer is as long as its cap.
+    `faults`: those to have instead of the typical ones.
 
     Raises `ConfigError` for a provider that has no counterpart here, and what preparing the job raises.
     """
@@ -81,7 +81,7 @@ def rehearse(
             f"there is no counterpart of {job.provider} to rehearse against",
             hint=f"there are those of {', '.join(sorted(NAMES))}: try `--model` of one that is priced alike",
         )
-    clock = FakeClock(at or SystemClock().now())
+    clock = FakeClock(at)
     kept = {name: value for name, value in env.items() if name.startswith(_KEPT)}
     counter = Setup(job, kept).counter
     provider = MisbehavingProvider(

@@ -259,6 +259,9 @@ def test_files_that_are_no_job(complain, tmp_path):
     assert complain("- a\n- b")[0] == ["job.bulk.yaml:1: the job must be a list of fields, `name: value`"]
     with pytest.raises(JobError, match=r"^none.yaml: cannot be read: No such file or directory$"):
         load_job("none.yaml")
+    with pytest.raises(JobError) as missing:
+        load_job("job.bulk.yml")
+    assert missing.value.hint == "did you mean job.bulk.yaml?"
     Path("latin.yaml").write_bytes(b"name: a\nsource: {path: caf\xe9.csv}\n")
     with pytest.raises(JobError, match=r"^latin.yaml:2: is not UTF-8 text$"):
         load_job("latin.yaml")
