@@ -13,11 +13,13 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from bulkrate.core.retry import PASSING
+from bulkrate.core.run_states import RunState
 from bulkrate.core.vector import RowState, Vector
 from bulkrate.errors import BulkrateError, CanaryFailed
 from bulkrate.jobs.spec import CanarySpec, Job, SinkSpec
 from bulkrate.ledger.records import RunRecord
 from bulkrate.pipeline.outcomes import OutcomeReader
+from bulkrate.pipeline.pilot_runs import finished_pilot, pilots_of
 from bulkrate.pipeline.prepare import job_key
 from bulkrate.pipeline.report import bill_of, failures_of
 from bulkrate.pipeline.row_files import numbers
@@ -114,6 +116,22 @@ def answers_of(workspace: Workspace, run: RunRecord, is_open: Callable[[int], bo
         answered=answered,
         cost=bill_of(ledger, run, workspace.prices).cost,
     )
+
+
+def found_pilots(
+    workspace: Workspace, setup: Setup, snapshot: str, is_open: Callable[[int], bool]
+) -> tuple[PilotAnswers | None, dict[int, AnswerLength]]:
+    """The pilot of a job over a source that tells most, and the open rows that any of them has answered."""
+    answered: dict[int, AnswerLength] = {}
+    telling = finished_pilot(workspace.ledger, setup, snapshot)
+    best: PilotAnswers | None = None
+    for run in pilots_of(workspace.ledger, setup, snapshot):
+        if run.state is RunState.FINISHED and workspace.home.run_dir(run.id).exists():
+            found = answers_of(workspace, run, is_open)
+            answered |= found.answered
+            if telling is not None and run.id == telling.id:
+                best = found
+    return best, answered
 
 
 def judge(workspace: Workspace, run: RunRecord, job: Job) -> None:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 
-from bulkrate.core.run_states import RunState
 from bulkrate.core.vector import RowState
 from bulkrate.errors import BulkrateError
 from bulkrate.jobs.spec import Job
 from bulkrate.pipeline.history import seen_batches
-from bulkrate.pipeline.pilot import PilotAnswers, answers_of, default_rows, pilot_job, rows_at
-from bulkrate.pipeline.pilot_runs import finished_pilot, pilots_of
+from bulkrate.pipeline.pilot import default_rows, found_pilots, pilot_job, rows_at
+from bulkrate.pipeline.pilot_runs import pilots_of
 from bulkrate.pipeline.plan_count import Progress, count_rows
 from bulkrate.pipeline.plan_digests import digests_of, name_of
 from bulkrate.pipeline.plan_price import Pricer, pilot_document
@@ -22,7 +21,7 @@ from bulkrate.pipeline.run_folder import PARTITION_ROWS, RunFolder
 from bulkrate.pipeline.setup import Setup
 from bulkrate.pipeline.workspace import Workspace
 from bulkrate.pricing.pilot import draw
-from bulkrate.pricing.plan import AnswerLength, Plan
+from bulkrate.pricing.plan import Plan
 from bulkrate.pricing.turnaround import PRIOR_SOURCE
 from bulkrate.providers.registry import get_provider
 
@@ -83,19 +82,6 @@ class Planning:
         places = draw(self._counted.lengths[name_of(self.setup)].rows, rows or default_rows(job), seed)
         return pilot_job(job, rows_at(self._counted.checked.vectors, places), lane)
 
-    def found_pilots(self) -> tuple[PilotAnswers | None, Mapping[int, AnswerLength]]:
-        """The pilot of this job over this source that tells, and the rows that any of them has answered."""
-        ledger, answered = self._workspace.ledger, dict[int, AnswerLength]()
-        telling = finished_pilot(ledger, self.setup, self._snapshot)
-        best: PilotAnswers | None = None
-        for run in pilots_of(ledger, self.setup, self._snapshot):
-            if run.state is RunState.FINISHED and self._workspace.home.run_dir(run.id).exists():
-                found = answers_of(self._workspace, run, self._is_open)
-                answered |= found.answered
-                if telling is not None and run.id == telling.id:
-                    best = found
-        return best, answered
-
     def _is_open(self, row: int) -> bool:
         partition, index = divmod(row, PARTITION_ROWS)
         return self._counted.checked.vectors[partition].states[index] == RowState.PENDING
@@ -109,7 +95,7 @@ class Planning:
     ) -> Plan:
         """The plan, by the pilot that tells most, with what the user says of storing and of asking again."""
         counted, setup, job = self._counted, self.setup, self.setup.job
-        pilot, answered = self.found_pilots()
+        pilot, answered = found_pilots(self._workspace, setup, self._snapshot, self._is_open)
         within_s = job.lane.deadline_s or setup.limits.window_s
         pricer = Pricer(self._workspace, self._at, within_s, counted.shards)
         lengths = counted.lengths[name_of(setup)]

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 from bulkrate.core.vector import RowState
 from bulkrate.ledger.records import RunRecord
-from bulkrate.pipeline.pilot import PilotAnswers, answers_of
-from bulkrate.pipeline.pilot_runs import finished_pilot
+from bulkrate.pipeline.pilot import PilotAnswers, found_pilots
 from bulkrate.pipeline.plan_price import Pricer
 from bulkrate.pipeline.row_files import numbers
 from bulkrate.pipeline.run_folder import RunFolder
 from bulkrate.pipeline.setup import Setup
 from bulkrate.pricing import Quote
 from bulkrate.pricing.lengths import Lengths
+from bulkrate.pricing.plan import AnswerLength
 
 if TYPE_CHECKING:
     from bulkrate.pipeline.workspace import Workspace
@@ -30,9 +30,8 @@ def with_forecast(workspace: Workspace, run: RunRecord, quote: Quote) -> Quote:
     lane = None
     if quote.cost_max is not None and not quote.free:
         setup = workspace.setup(run)
-        lengths, pilot = _whole(workspace, setup, run)
+        lengths, pilot, answered = _whole(workspace, setup, run)
         pricer = Pricer(workspace, workspace.clock.now(), setup.limits.window_s, shards=1)
-        answered = () if pilot is None else tuple(pilot.answered.values())
         own, _ = pricer.own(setup, lengths, pilot, answered, ())
         lane = own.lanes[quote.lane] if own.output.basis in ("pilot", "history") else None
     if lane is None:
@@ -40,8 +39,11 @@ def with_forecast(workspace: Workspace, run: RunRecord, quote: Quote) -> Quote:
     return replace(quote, low=lane.low, expected=lane.expected, high=lane.high, bound=lane.bound)
 
 
-def _whole(workspace: Workspace, setup: Setup, run: RunRecord) -> tuple[Lengths, PilotAnswers | None]:
-    """The rows still to send, and the pilot that was drawn from them, its rows among them."""
+def _whole(
+    workspace: Workspace, setup: Setup, run: RunRecord
+) -> tuple[Lengths, PilotAnswers | None, list[AnswerLength]]:
+    """The rows still to send and those that pilots answered, the pilot that tells most, and its answers and
+    others'."""
     folder = RunFolder(workspace.home.run_dir(run.id))
     counts: Counter[int] = Counter()
     states = bytearray()
@@ -49,11 +51,11 @@ def _whole(workspace: Workspace, setup: Setup, run: RunRecord) -> tuple[Lengths,
         tokens = numbers(folder.manifest(part.number, ["tokens"]), "tokens")
         counts.update(tokens[index] for index in vector.rows_in(RowState.PENDING))
         states += vector.states
-    pilot = None if setup.job.only_rows else finished_pilot(workspace.ledger, setup, run.snapshot)
-    if pilot is not None and workspace.home.run_dir(pilot.id).exists():
-        answers = answers_of(workspace, pilot, lambda row: True)
-        drawn = workspace.setup(pilot).job.only_rows or ()
-        if sum(states[row] == RowState.SUCCEEDED for row in drawn) >= len(answers.answered):
-            counts.update(answer.input_tokens for answer in answers.answered.values())
-            return Lengths(counts), answers
-    return Lengths(counts), None
+    if setup.job.only_rows:
+        return Lengths(counts), None, []
+    pilot, answered = found_pilots(workspace, setup, run.snapshot, lambda row: True)
+    taken = {row: answer for row, answer in answered.items() if states[row] == RowState.SUCCEEDED}
+    if pilot is None or not pilot.answered.keys() <= taken.keys():
+        return Lengths(counts), None, []
+    counts.update(answer.input_tokens for answer in taken.values())
+    return Lengths(counts), pilot, list(taken.values())
