@@ -17,10 +17,11 @@ from bulkrate.cli.showing_plans import write
 from bulkrate.cli.summary import summary_pairs
 from bulkrate.core.run_states import RunState
 from bulkrate.errors import BulkrateError, CanaryFailed, PlanChanged
+from bulkrate.pipeline.expected import expected_band
 from bulkrate.pipeline.pilot import judge, make_way
 from bulkrate.pipeline.plan import Planning
 from bulkrate.pipeline.planned import hold, hold_run, note_plan, read_plan
-from bulkrate.pipeline.reforecast import expected_band, full_report, reforecast_cost
+from bulkrate.pipeline.reforecast import full_report, reforecast_cost
 from bulkrate.pipeline.report import report
 from bulkrate.pricing.plan import Plan
 from bulkrate.pricing.plan_table import lines
@@ -175,7 +176,7 @@ def test_a_run_under_way_is_forecast_again(desk: PlanningDesk) -> None:
     plan = desk.planned()
     run = desk.workspace.approve(desk.workspace.prepare(desk.job()), decide=lambda quote: True)
     note_plan(desk.workspace, plan, run)
-    planned, begun = expected_band(desk.workspace, run), reforecast_cost(desk.workspace, run)
+    planned, begun = expected_band(desk.workspace.ledger, run), reforecast_cost(desk.workspace, run)
     assert planned is not None
     assert begun is not None
     low, expected, high = (Decimal(plan.costs[name] or 0) for name in ("low", "expected", "high"))

@@ -153,8 +153,11 @@ def pairs(found: Statement) -> list[tuple[str, str]]:
         most = format_money(found.quoted, found.currency, rounding=ROUND_CEILING)
         share = "" if whole.cost is None else f"; the bill is {100 * whole.cost / found.quoted:.0f} % of that"
         shown.append(("quoted", f"at most {most}{share}"))
-        if whole.cost is not None:
-            shown.append(("quote error", quote_error(found.quoted, whole.cost, found.currency)))
+    if found.expected is not None:
+        shown.append(("expected", format_money(found.expected, found.currency)))
+    foretold = found.quoted if found.expected is None else found.expected
+    if foretold and whole.cost is not None:
+        shown.append(("quote error", quote_error(foretold, whole.cost, found.currency)))
     if whole.live and whole.saving is not None:
         saved = f"{100 * whole.saving / whole.live:.0f} % saved"
         shown.append(("live price", f"{format_money(whole.live, found.currency)}; {saved}"))

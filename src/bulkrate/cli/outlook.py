@@ -33,10 +33,11 @@ def above(comes_to: str | None, expected: Costs) -> bool:
 
 def outlook(workspace: Workspace, run_id: str) -> str:
     """One line about a run under way; empty where nothing told beforehand what it would cost."""
-    from bulkrate.pipeline.reforecast import expected_band, reforecast_cost
+    from bulkrate.pipeline.expected import expected_band
+    from bulkrate.pipeline.reforecast import reforecast_cost
 
     run = workspace.run(run_id)
-    expected = expected_band(workspace, run)
+    expected = expected_band(workspace.ledger, run)
     now = None if expected is None else reforecast_cost(workspace, run)
     if expected is None or now is None:
         return ""

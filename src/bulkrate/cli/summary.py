@@ -12,8 +12,9 @@ from bulkrate.cli.snapshot import duration
 from bulkrate.cli.terminal import Terminal, quoted
 from bulkrate.core.retry import PASSING
 from bulkrate.core.run_states import RunState
+from bulkrate.pipeline.expected import expected_band
 from bulkrate.pipeline.reasons import first_reasons
-from bulkrate.pipeline.reforecast import expected_band, full_report
+from bulkrate.pipeline.reforecast import full_report
 from bulkrate.pipeline.report import bill_of, exit_code
 from bulkrate.pipeline.run_folder import RunFolder
 
@@ -120,7 +121,7 @@ def _cost(workspace: Workspace, run: RunRecord) -> list[tuple[str, str]]:
         quoted_at = f"quoted at most {most}"
     cost = f"{format_money(billed.cost, billed.currency)} by the tokens reported ({quoted_at}{prices})"
     pairs = [("cost", cost)]
-    expected = expected_band(workspace, run)
+    expected = expected_band(workspace.ledger, run)
     foretold = quote.cost_max if expected is None else expected.expected
     if foretold is not None and run.state is RunState.FINISHED:
         pairs.append(("quote error", quote_error(foretold, billed.cost, billed.currency)))

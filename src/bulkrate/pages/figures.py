@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from bulkrate.core.retry import SendReason
 from bulkrate.ledger.records import RunRecord, ShardRecord
 from bulkrate.pages.charts import Span
-from bulkrate.pipeline.reforecast import expected_band
+from bulkrate.pipeline.expected import expected_band
 from bulkrate.pipeline.report import report
 from bulkrate.pipeline.row_files import read_parquet
 from bulkrate.pipeline.run_folder import RunFolder
@@ -56,7 +56,7 @@ def figures_of(workspace: Workspace, run: RunRecord) -> Figures:
         charges(used_of(workspace.ledger, workspace.home, run), workspace.prices),
         key=lambda charge: charge.used.ended_at,
     )
-    band = expected_band(workspace, run)
+    band = expected_band(workspace.ledger, run)
     shards = workspace.ledger.shards(run.id)
     spans = [span for shard in shards if (span := _span(shard)) is not None]
     sizes = _sizes(RunFolder(workspace.home.run_dir(run.id)), shards)

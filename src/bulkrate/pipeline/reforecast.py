@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
-
-import orjson
 
 from bulkrate.core.run_states import RunState
 from bulkrate.core.vector import RowState
 from bulkrate.ledger.records import RunRecord
+from bulkrate.pipeline.expected import Band, expected_band
 from bulkrate.pipeline.history import FEWEST_ANSWERS, History
 from bulkrate.pipeline.pilot import answers_of
 from bulkrate.pipeline.pilot_runs import pilots_of
@@ -24,44 +21,17 @@ from bulkrate.pipeline.workspace import Workspace
 from bulkrate.pricing.forecast import forecast_by_others
 from bulkrate.pricing.lengths import Lengths
 from bulkrate.pricing.plan import AnswerLength, OutputForecast, cost_on, input_factor_of
-from bulkrate.pricing.statement import text
-
-
-@dataclass(frozen=True, slots=True)
-class Band:
-    """Costs: what is likely, and between what it lies 95 times of 100. None: not known."""
-
-    low: Decimal | None
-    expected: Decimal | None
-    high: Decimal | None
-
-    def to_json(self) -> dict[str, str | None]:
-        """As a document holds it."""
-        return {"low": text(self.low), "expected": text(self.expected), "high": text(self.high)}
 
 
 def full_report(workspace: Workspace, run: RunRecord) -> dict[str, Any]:
     """The report of a run, with what it was expected to cost and, under way, what it will."""
-    expected = expected_band(workspace, run)
+    expected = expected_band(workspace.ledger, run)
     now = None if expected is None else reforecast_cost(workspace, run)
     return {
         **report(workspace.ledger, run, workspace.prices),
         "expected": None if expected is None else expected.to_json(),
         "forecast": None if now is None else now.to_json(),
     }
-
-
-def expected_band(workspace: Workspace, run: RunRecord) -> Band | None:
-    """What a run was expected to cost when it was approved, by its plan, else by its quote. None: unknown."""
-    found = [event for event in workspace.ledger.events(run.id) if event.kind == "plan" and event.detail_json]
-    if found and found[-1].detail_json is not None:
-        detail = orjson.loads(found[-1].detail_json)
-        amounts = (detail.get(name) for name in ("low", "expected", "high"))
-        return Band(*(None if amount is None else Decimal(amount) for amount in amounts))
-    quote = workspace.quote(run)
-    if quote is None or quote.expected is None:
-        return None
-    return Band(quote.low, quote.expected, quote.high)
 
 
 def reforecast_cost(workspace: Workspace, run: RunRecord) -> Band | None:

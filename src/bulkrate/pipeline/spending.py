@@ -15,6 +15,7 @@ from bulkrate.core.vector import RowState
 from bulkrate.ledger.home import Home
 from bulkrate.ledger.ledger import Ledger
 from bulkrate.ledger.records import RunRecord, ShardRecord, UsageRecord
+from bulkrate.pipeline.expected import expected_band
 from bulkrate.pipeline.outcomes import REUSED
 from bulkrate.pipeline.report import delivery_of, possibly_billed
 from bulkrate.pipeline.row_files import read_parquet
@@ -39,6 +40,7 @@ def spending_of(
         runs=len(spent),
         accepted_rows=sum(_accepted(ledger, run) for run in spent),
         quoted=_quoted(spent),
+        expected=_expected(ledger, spent),
         possibly_billed=sum(possibly_billed(ledger, run) for run in spent),
     )
     return _with_reported(added, (record for run in spent for record in ledger.usage(run.id)))
@@ -108,6 +110,17 @@ def _quoted(runs: Sequence[RunRecord]) -> Decimal | None:
             return None
         total += most
     return total
+
+
+def _expected(ledger: Ledger, runs: Sequence[RunRecord]) -> Decimal | None:
+    """The sum of what the runs were expected to cost; None if of one nobody knew."""
+    total = Decimal(0)
+    for run in runs:
+        band = expected_band(ledger, run)
+        if band is None or band.expected is None:
+            return None
+        total += band.expected
+    return total if runs else None
 
 
 def _late(

@@ -65,14 +65,15 @@ class Statement:
     """What some runs cost.
 
     `accepted_rows` are those that were sent and got an answer that counts. `quoted` is the sum of the runs'
-    ceilings, None if one of them had none. `reported` is what the providers themselves said of
-    `reported_requests` of the requests. Of `possibly_billed` requests nobody knows whether they were
-    answered; they are in no cost.
+    ceilings, `expected` that of their forecasts, None if one of them had none. `reported` is what the
+    providers themselves said of `reported_requests` of the requests. Of `possibly_billed` requests nobody
+    knows whether they were answered; they are in no cost.
     """
 
     runs: int
     accepted_rows: int
     quoted: Decimal | None
+    expected: Decimal | None
     possibly_billed: int
     whole: Sum
     wasted: Mapping[str, Sum]  # by how the requests ended
@@ -94,8 +95,9 @@ class Statement:
 
     @property
     def quote_error(self) -> Decimal | None:
-        """How much higher the quote was than the bill."""
-        return None if self.quoted is None or self.whole.cost is None else self.quoted - self.whole.cost
+        """How much higher the quote, by what it expected if it did, was than the bill."""
+        foretold = self.quoted if self.expected is None else self.expected
+        return None if foretold is None or self.whole.cost is None else foretold - self.whole.cost
 
     def to_json(self) -> dict[str, Any]:
         """A plain document: money as strings, so that no reader rounds it."""
@@ -104,6 +106,7 @@ class Statement:
             "currency": self.currency,
             **self.whole.to_json(),
             "quoted": text(self.quoted),
+            "expected": text(self.expected),
             "quote_error": text(self.quote_error),
             "accepted_rows": self.accepted_rows,
             "per_accepted_row": text(self.per_accepted_row),
@@ -132,6 +135,7 @@ def statement(
     runs: int,
     accepted_rows: int,
     quoted: Decimal | None,
+    expected: Decimal | None = None,
     possibly_billed: int,
 ) -> Statement:
     """Add charges up, also by each combination of the dimensions in `by`."""
@@ -155,6 +159,7 @@ def statement(
         runs=runs,
         accepted_rows=accepted_rows,
         quoted=quoted,
+        expected=expected,
         possibly_billed=possibly_billed,
         whole=whole,
         wasted=dict(sorted(wasted.items())),
