@@ -24,7 +24,9 @@ class Bug:
     instead: str
 
 
-COLLECT, SUBMIT, ADOPT = (f"bulkrate.pipeline.{name}" for name in ("collect", "submit", "adopt"))
+COLLECT, LANDING, SUBMIT, ADOPT = (
+    f"bulkrate.pipeline.{name}" for name in ("collect", "landing", "submit", "adopt")
+)
 STATES, RECONCILE, CLIENT, HTTP = (
     "bulkrate.core.shard_states",
     "bulkrate.core.reconcile",
@@ -60,7 +62,8 @@ BUGS: dict[str, Bug] = {
     "reserved_unchecked": Bug(
         "the budget is looked at before a shard is sent, and not again in the transaction that reserves",
         "bulkrate.pipeline.budget",
-        "        _hold_all(limits, tx.held(shard.run, at, but=[shard.number]), wanted(context, amount))\n",
+        "        _hold_all(limits, tx.held(shard.run, at, but=[shard.number]), "
+        "wanted(context, shard, amount))\n",
         "        pass\n",
     ),
     "under_way_is_free": Bug(
@@ -176,11 +179,10 @@ BUGS: dict[str, Bug] = {
     ),
     "half_a_file": Bug(
         "a download that was cut is taken for whole",
-        COLLECT,
-        "        async for chunk in context.connection.download(file):\n            packed.write(chunk)",
+        LANDING,
+        "        async for chunk in context.connection.download(file):\n            write(chunk)\n",
         "        import contextlib\n        with contextlib.suppress(Unreachable):\n"
-        "            async for chunk in context.connection.download(file):\n"
-        "                packed.write(chunk)",
+        "          async for chunk in context.connection.download(file):\n            write(chunk)\n",
     ),
     "forget_the_fencing_token": Bug(
         "a stopped process that wakes up writes on, although another one has taken the run",
