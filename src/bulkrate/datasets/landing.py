@@ -15,13 +15,34 @@ import zstandard
 from bulkrate.datasets.byte_stream import compression_of
 from bulkrate.errors import BulkrateError
 
-__all__ = ["LandingFile", "SinkError"]
+__all__ = ["LandingFile", "SinkError", "place_of"]
 
 
 class SinkError(BulkrateError):
     """The results cannot be written there, or not in that format."""
 
     default_code = "sink"
+
+
+# A name has 255 bytes on most file systems, and the temporary one is longer than the file's own.
+_NAME_BYTES = 200
+
+
+def place_of(path: Path) -> Path:
+    """Where a file for `path` goes: through a symbolic link, the file it points to is replaced, not the link.
+
+    Raises `SinkError` for what is no file: put in its place, one would take a pipe from its reader, and a
+    device from the whole machine.
+    """
+    try:
+        place = path.resolve()
+        folder, file = path.is_dir(), path.is_file() or not path.exists()
+    except (OSError, RuntimeError, ValueError) as error:  # too long, a loop of links, or a NUL
+        raise SinkError(f"{path.name!r} cannot be written: {error}") from None
+    if folder or not file:
+        what = "is a folder" if folder else "is no file, but a device or a pipe"
+        raise SinkError(f"{path.name} {what}", hint="name a file for the results")
+    return place
 
 
 class LandingFile:
@@ -32,11 +53,9 @@ class LandingFile:
     """
 
     def __init__(self, path: Path) -> None:
-        # Through a symbolic link, the file it points to is replaced, not the link.
-        self.path = path.resolve()
-        self._temporary = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.partial")
-        if self.path.is_dir():
-            raise SinkError(f"{path.name} is a folder", hint="name a file for the results")
+        self.path = place_of(path)
+        beside = os.fsdecode(os.fsencode(self.path.name)[:_NAME_BYTES])
+        self._temporary = self.path.with_name(f".{beside}.{secrets.token_hex(4)}.partial")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file: IO[bytes] = self._temporary.open("xb")

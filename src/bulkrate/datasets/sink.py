@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from bulkrate.datasets.byte_stream import compression_of
-from bulkrate.datasets.landing import SinkError
+from bulkrate.datasets.landing import SinkError, place_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -120,16 +120,12 @@ def check_path(path: Path, given: str | None = None) -> None:
     """Raise the `SinkError` that opening `path` would raise, as far as it can be told without writing: before
     anything is paid for."""
     _writer_of(path, given)
-    try:
-        target = path.resolve()
-        taken = target.is_dir()
-        folder = next(parent for parent in target.parents if parent.exists())
-        writable = folder.is_dir() and os.access(folder, os.W_OK)
-    except (OSError, ValueError) as error:  # too long, or a NUL
-        raise SinkError(f"{path.name!r} cannot be written: {error}") from None
-    if taken or not writable:
-        what = "is a folder" if taken else f"cannot be written: {folder} is no folder to write to"
-        raise SinkError(f"{path.name} {what}", hint="name another file for the results")
+    folder = next(parent for parent in place_of(path).parents if parent.exists())
+    if not (folder.is_dir() and os.access(folder, os.W_OK)):
+        raise SinkError(
+            f"{path.name} cannot be written: {folder} is no folder to write to",
+            hint="name another file for the results",
+        )
 
 
 def _writer_of(path: Path, given: str | None) -> str:

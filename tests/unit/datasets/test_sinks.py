@@ -4,7 +4,9 @@ import csv
 import gzip
 import io
 import json
+import os
 from array import array
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,7 +14,7 @@ import pytest
 import zstandard
 
 from bulkrate.datasets.arrow_values import embedding_type
-from bulkrate.datasets.sink import Column, SinkError, copied_columns, open_sink
+from bulkrate.datasets.sink import Column, SinkError, check_path, copied_columns, open_sink
 from bulkrate.datasets.source import open_source
 
 COLUMNS = [
@@ -206,6 +208,30 @@ def test_refusals(tmp_path):
     (tmp_path / "folder.csv").mkdir()
     assert refused("folder.csv").code == "sink"
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file", "folder.csv"]
+
+
+def test_what_is_no_file_is_not_replaced_by_one(tmp_path: Path) -> None:
+    pipe, loop = tmp_path / "pipe.jsonl", tmp_path / "loop.jsonl"
+    os.mkfifo(pipe)
+    (tmp_path / "link.jsonl").symlink_to(pipe)
+    loop.symlink_to(loop)
+    for path in (pipe, tmp_path / "link.jsonl", loop):
+        with pytest.raises(SinkError):
+            check_path(path)
+        with pytest.raises(SinkError):
+            open_sink(path, [Column("a", "string")])
+    with pytest.raises(SinkError, match="a device"):
+        check_path(Path("/dev/null"), "jsonl")
+    assert pipe.is_fifo()
+
+
+def test_a_name_as_long_as_a_name_may_be(tmp_path: Path) -> None:
+    path = tmp_path / ("é" * 124 + ".jsonl")
+    check_path(path)
+    sink = open_sink(path, [Column("a", "string")])
+    sink.write([{"a": "x"}])
+    sink.commit()
+    assert path.read_text() == '{"a":"x"}\n'
     with pytest.raises(ValueError, match="texte"):
         open_sink(tmp_path / "o.csv", [Column("a", "texte")])
 
