@@ -6,6 +6,7 @@
     ├── SourceChanged                      the source is not what was assembled
     ├── ConfigError                        keys, URLs, missing extras
     ├── LedgerError                        the ledger cannot be opened, or is newer than this program
+    ├── DiskError                          the disk is full, read-only, damaged, or not ours
     ├── RowsRejected              exit 1   rows that cannot be sent, and the job wants none
     ├── RunBusy                   exit 3   another process drives this run
     ├── NotFinished               exit 3   time is up, the work goes on
@@ -26,11 +27,14 @@ A message says what, where, why; the hint says what to do. Neither holds a promp
 
 from __future__ import annotations
 
+import errno
+
 __all__ = [
     "AuthError",
     "BulkrateError",
     "CanaryFailed",
     "ConfigError",
+    "DiskError",
     "JobError",
     "LedgerError",
     "NotFinished",
@@ -94,6 +98,37 @@ class LedgerError(BulkrateError):
     """The ledger cannot be opened, or was written by a newer version."""
 
     default_code = "ledger"
+
+
+class DiskError(BulkrateError):
+    """The disk refused, in the middle of something: it is full, read-only, damaged, or not ours to write."""
+
+    default_code = "disk"
+
+    @classmethod
+    def of(cls, error: Exception) -> DiskError | None:
+        """What the operating system said of a file, for people; None if it is not about a file."""
+        if not isinstance(error, OSError) or isinstance(error, ConnectionError | TimeoutError):
+            return None
+        if error.filename is None and error.errno not in _OF_DISKS:
+            return None
+        what = f"the disk refused: {error.strerror}"
+        where = "" if error.filename is None else f": {error.filename}"
+        mend = "free some space" if error.errno in _FULL else "see to it that it can be read and written"
+        hint = f"{mend}, then run the command again: what was recorded is safe, and it goes on from there"
+        return cls(what + where, hint=hint)
+
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_OF_DISKS = _FULL | {
+    errno.EIO,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ESTALE,
+    errno.EMFILE,
+    errno.ENFILE,
+}
 
 
 class RowsRejected(BulkrateError):

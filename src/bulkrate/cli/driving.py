@@ -58,7 +58,7 @@ def drive_run(
         run = anyio.run(main)
     except RunBusy:
         raise
-    except BulkrateError:
+    except (BulkrateError, OSError):
         terminal.note(f"run {run_id} stops here, its state is saved: the same command resumes it")
         raise
     except KeyboardInterrupt:

@@ -8,7 +8,7 @@ import sys
 import typer
 
 from bulkrate.cli.terminal import Terminal
-from bulkrate.errors import BulkrateError
+from bulkrate.errors import BulkrateError, DiskError
 
 INTERRUPTED = 130
 PIPE_CLOSED = 141  # what a shell sees of a program that SIGPIPE ended
@@ -34,6 +34,8 @@ def exit_code_of(error: BaseException, terminal: Terminal) -> int:
             return interrupted(terminal)
         case BulkrateError():
             return _tell(terminal, error.code, error.message, error.hint, error.exit_code, cause=error)
+        case Exception() if (disk := DiskError.of(error)) is not None:
+            return _tell(terminal, disk.code, disk.message, disk.hint, disk.exit_code, cause=error)
         case typer.Exit():
             return error.exit_code
         case typer.TyperException():

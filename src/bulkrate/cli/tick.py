@@ -52,8 +52,9 @@ def tick(context: typer.Context, json: options.Json = False) -> int:
 
 def describe(run: RunRecord | None, error: Exception) -> dict[str, Any]:
     """An error of one run (of none: of the ledger) in words and for programs."""
-    from bulkrate.errors import BulkrateError
+    from bulkrate.errors import BulkrateError, DiskError
 
+    error = DiskError.of(error) or error
     known = isinstance(error, BulkrateError)
     where = "" if run is None else f"run {run.id} of {run.job_name}: "
     what = str(error) if known else f"{type(error).__name__}: {error}"

@@ -104,8 +104,9 @@ class Home:
         """
         handle = _lock(self.run_dir(run), run)
         try:
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, str(os.getpid()).encode(), 0)
+            with suppress(OSError):  # the number is for people: on a full disk the lock does without
+                os.ftruncate(handle, 0)
+                os.pwrite(handle, str(os.getpid()).encode(), 0)
             yield
         finally:
             with suppress(OSError):
