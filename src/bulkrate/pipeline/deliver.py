@@ -38,7 +38,7 @@ def deliverer_for(ledger: Ledger, home: Home, setup: Setup, run: RunRecord, *, t
         partitions=Partitions(PARTITION_ROWS, run.rows),
         output=setup.output,
         key=key,
-        names=result_names(_source_names(setup, table)),
+        names=result_names(_source_names(setup)),
         include=include,
         row_numbers=setup.row_numbers,
     )
@@ -51,19 +51,22 @@ def _copied(setup: Setup, table: bool) -> tuple[str, ...] | None:
     return setup.column_names if table else setup.source.columns()
 
 
-def _source_names(setup: Setup, table: bool) -> list[str]:
-    return list(_copied(setup, table) or setup.job.key or ())
+def _source_names(setup: Setup) -> list[str]:
+    """Names of the source that stand in the sink; ours give way. JSON lines are read once for that."""
+    if setup.job.sink.include == "key":
+        return list(setup.job.key or ())
+    return list(setup.column_names)
 
 
 def sink_columns(setup: Setup, folder: RunFolder, *, table: bool) -> list[Column]:
     """The columns of the sink, in order: source columns, then the results."""
     answer = embedding_type(folder.dimensions()) if isinstance(setup.output, Embedding) else None
     key = setup.job.key
-    names = _source_names(setup, table)
+    names = list(_copied(setup, table) or key or ())
     types = setup.source.column_types() if hasattr(setup.source, "column_types") else {}
-    columns = [] if key is not None else [Column(ROW_NUMBER, "integer")]
+    renamed = result_names(_source_names(setup))
+    columns = [] if key is not None else [Column(renamed[ROW_NUMBER], "integer")]
     columns += [Column(name, types.get(name, "json")) for name in names]
-    renamed = result_names(names)
     for column in RESULT_COLUMNS:
         kind = column.type if column.name != ANSWER or answer is None else answer
         columns.append(Column(renamed[column.name], kind))

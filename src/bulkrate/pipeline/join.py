@@ -57,12 +57,20 @@ class _Moved(Exception):
 
 
 def result_names(source_columns: Sequence[str]) -> dict[str, str]:
-    """Names of the result columns; one that the source has too gets the prefix `bulkrate_`."""
+    """Names of the result columns and of the row number; one that the source has too gets `bulkrate_` before
+    it, as often as it takes. In CSV an error is two columns, which are as much in the way."""
     taken = set(source_columns)
-    return {
-        column.name: f"bulkrate_{column.name}" if column.name in taken else column.name
-        for column in RESULT_COLUMNS
-    }
+    names: dict[str, str] = {}
+    for column in (Column(ROW_NUMBER, "integer"), *RESULT_COLUMNS):
+        name = column.name
+        while not taken.isdisjoint(_written_as(name) if column.type == "error" else (name,)):
+            name = f"bulkrate_{name}"
+        names[column.name] = name
+    return names
+
+
+def _written_as(error: str) -> tuple[str, ...]:
+    return (error, f"{error}_class", f"{error}_message")
 
 
 class Joiner:
@@ -94,6 +102,7 @@ class Joiner:
         self._joined = lru_cache(maxsize=4)(self._join_partition)
         # Value by value, so that a record costs one look at each.
         self._columns = tuple(names[column.name] for column in RESULT_COLUMNS)
+        self._row_number = names[ROW_NUMBER]
 
     def deliver(self, source: Source, open_sink: Callable[[], Sink]) -> Delivery:
         """Write the sink; whole or not at all."""
@@ -227,7 +236,7 @@ class Joiner:
             delivery.failures[name] = delivery.failures.get(name, 0) + 1
         record: dict[str, Any] = {}
         if self._key is None:
-            record[ROW_NUMBER] = self._number(ends.first + index) + 1
+            record[self._row_number] = self._number(ends.first + index) + 1
         elif values is None and (key := ends.key(index)) is not None:
             record.update(zip(self._key, orjson.loads(key), strict=True))
         if values is not None:
