@@ -102,6 +102,8 @@ FAULTS: dict[str, Again] = {
     "list_error=2 create_cut=1": _none,
     "status_cut=2": _none,
     "download_cut=1": _none,
+    "download_short=1": _none,
+    "download_page=1": _none,
     "download_error=2": _none,
 }
 

@@ -117,6 +117,15 @@ def _of_calls() -> dict[str, FaultKind]:
             "create",
         ),
         "download_cut": FaultKind("n downloads end at `at` percent", Scope.CALL, {"at": 50}, CONTENT),
+        "download_short": FaultKind(
+            "n downloads are `at` percent of the file, sent as if that were all",
+            Scope.CALL,
+            {"at": 50},
+            CONTENT,
+        ),
+        "download_page": FaultKind(
+            "n downloads are a proxy's page, with status 200", Scope.CALL, {}, CONTENT
+        ),
         "trickle": FaultKind("n downloads come `bytes` by `bytes`", Scope.CALL, {"bytes": 64}, CONTENT),
         "gzip": FaultKind("n downloads come compressed, where the caller allows it", Scope.CALL, {}, CONTENT),
     }

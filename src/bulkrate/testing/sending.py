@@ -1,4 +1,4 @@
-"""How a download's bytes travel: whole, in small pieces, compressed, or only to the middle."""
+"""How a download's bytes travel: whole, in small pieces, compressed, only to the middle, or not at all."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import zlib
 from collections.abc import AsyncIterator, Iterator, Mapping
 
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import HTMLResponse, Response, StreamingResponse
 
 from bulkrate.testing.blob import Blob
 from bulkrate.testing.faults import Fault
@@ -18,6 +18,11 @@ _GZIP = 31  # zlib's window bits for a gzip frame
 
 def content_response(blob: Blob, faults: Mapping[str, Fault], request: Request) -> Response:
     """The answer that sends ``blob``: with a length, or chunked when it trickles or is compressed."""
+    if "download_page" in faults:
+        return HTMLResponse("<html>Please log in.</html>")
+    if "download_short" in faults:
+        some = blob.size_bytes * faults["download_short"].number("at") // 100
+        blob = Blob([b"".join(blob.chunks())[:some]])
     headers: dict[str, str] = {}
     packed = "gzip" in faults and "gzip" in request.headers.get("accept-encoding", "")
     trickle, cut = faults.get("trickle"), faults.get("download_cut")
