@@ -89,6 +89,24 @@ def test_a_cancel_that_was_not_heard_is_said_again(
     assert result["rows"]["succeeded"] == 12
 
 
+@pytest.mark.parametrize("word", ["completed", "expired"])
+def test_a_cancel_that_comes_when_the_batch_has_ended_keeps_its_answers(
+    tmp_path: Path, misbehaving_provider: Any, fake_clock: Any, word: str
+) -> None:
+    provider = misbehaving_provider("" if word == "completed" else "expire_after=12")
+    desk = Desk(tmp_path, provider, fake_clock)
+    desk.write(ROWS)
+    run = desk.workspace.approve(desk.workspace.prepare(desk.job()), decide=lambda quote: True)
+    anyio.run(lambda: desk.workspace.advance(run.id, until_submitted=True))
+    provider.advance(steps=10)
+    desk.workspace.cancel(run.id)
+    (done,) = anyio.run(desk.workspace.tick)
+    assert done.state == RunState.FINISHED
+    assert report(desk.workspace.ledger, done)["rows"]["succeeded"] == (30 if word == "completed" else 12)
+    assert [batch["phase"] for batch in provider.snapshot()["batches"]] == [word]
+    assert desk.accepted() == 30
+
+
 def test_a_run_ends_when_it_is_cancelled_although_its_batch_is_nowhere(
     tmp_path: Path, misbehaving_provider: Any, fake_clock: Any
 ) -> None:

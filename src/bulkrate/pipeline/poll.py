@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import timedelta
 
 from bulkrate.core.reconcile import BatchEnd
@@ -17,26 +18,14 @@ from bulkrate.signals import signal
 async def poll(context: RunContext, shard: ShardRecord, *, run_ends: bool) -> None:
     """One status call, and the shard's move if the batch has ended. `run_ends`: nothing is sent again."""
     assert shard.batch_id is not None
-    cancelling = run_ends or context.rescuing
-    overdue = _overdue(context, shard)
+    ends = run_ends or context.rescuing or _overdue(context, shard)
     signal("poll.before")
     try:
-        if (cancelling or overdue) and shard.number not in context.cancel_asked:
-            context.cancel_asked.add(shard.number)
-            status = await context.connection.cancel(shard.batch_id)
-        else:
-            status = await context.connection.status(shard.batch_id)
+        status = await _ask(context, shard, shard.batch_id, ends=ends)
     except (Unreachable, QuotaError, NotFoundError) as error:
-        context.cancel_asked.discard(shard.number)  # it may not have been heard
         if isinstance(error, NotFoundError) and _gone(context, shard, run_ends=run_ends):
             return
         wait_after_failure(context, shard.number, error.retry_after_s)
-        return
-    except RequestRefused:
-        # A cancel that came too late is refused; the next status call tells how it ended.
-        if not (cancelling or overdue):
-            raise
-        wait_after_failure(context, shard.number, None)
         return
     signal("poll.after")
     context.failures.pop(shard.number, None)
@@ -47,6 +36,18 @@ async def poll(context: RunContext, shard: ShardRecord, *, run_ends: bool) -> No
     else:
         _ended(context, shard, status, status.end)
     context.on_change()
+
+
+async def _ask(context: RunContext, shard: ShardRecord, batch_id: str, *, ends: bool) -> BatchStatus:
+    """How the batch does; it is told to end first, if it `ends` and may not have heard of it."""
+    if ends and shard.number not in context.cancel_asked:
+        # Perhaps it is not heard, and said again next time. Perhaps it comes too late, which may be called a
+        # conflict: how the batch ended is asked in the same breath, or `tick` would never come to it.
+        with suppress(Unreachable, NotFoundError, RequestRefused):
+            status = await context.connection.cancel(batch_id)
+            context.cancel_asked.add(shard.number)
+            return status
+    return await context.connection.status(batch_id)
 
 
 def _overdue(context: RunContext, shard: ShardRecord) -> bool:
