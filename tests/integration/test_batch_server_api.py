@@ -14,6 +14,7 @@ import orjson
 import pytest
 from batch_server_running import CHAT, Clock, Gate, RunningServer, jsonl, row, running
 
+from bulkrate import signals
 from bulkrate.server.engines.echo import EchoEngine
 
 
@@ -213,6 +214,26 @@ def test_cancel_keeps_what_is_finished(tmp_path: Path) -> None:
         assert sorted(line["custom_id"] for line in done + unrun) == [f"row-{n:05d}" for n in range(100)]
         assert {line["error"]["code"] for line in unrun} == {"batch_cancelled"}
         assert {line["response"] for line in unrun} == {None}
+
+
+def test_a_cancel_between_the_validation_and_the_first_row(tmp_path: Path) -> None:
+    with running(tmp_path) as server:
+
+        def cancel(moment: str) -> None:
+            if moment == "server.validate.after":
+                (batch,) = server.processor.batches.all()
+                server.processor.cancel(batch.id)
+                while server.processor.dispatcher.busy:  # it has heard of the cancel, and not of the batch
+                    time.sleep(0.001)
+
+        signals.listen(cancel)
+        try:
+            batch = server.create([row(n) for n in range(100)])
+            assert server.wait(batch.id).status == "cancelled"
+        finally:
+            signals.listen(None)
+        assert server.processor.failure is None
+        assert server.wait(server.create([row(1)]).id).status == "completed"
 
 
 def test_a_finished_batch_cannot_be_cancelled(server: RunningServer) -> None:

@@ -93,6 +93,11 @@ class Dispatcher:
         with self._wake:
             self._sources.pop(source_id, None)
 
+    def holds(self, source_id: str) -> bool:
+        """Whether a batch has been let in and not taken out since."""
+        with self._wake:
+            return source_id in self._sources
+
     def submit(self, ticket: Ticket) -> None:
         """Queue an interactive request."""
         with self._wake:

@@ -218,6 +218,10 @@ class BatchProcessor:
         record = self.batches.get(batch_id)
         if record.ended:
             return
+        if self.dispatcher.holds(batch_id):
+            # Cancelled between its validation and its first row: the engine let it in after that.
+            self._stop(batch_id)
+            return
         active = self._active.get(batch_id)
         if active is not None:
             active.close()
