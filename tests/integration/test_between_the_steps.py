@@ -89,6 +89,21 @@ def test_a_cancel_that_was_not_heard_is_said_again(
     assert result["rows"]["succeeded"] == 12
 
 
+def test_a_run_that_is_reopened_while_it_is_delivered_again_goes_on(
+    tmp_path: Path, misbehaving_provider: Any
+) -> None:
+    desk = Desk(tmp_path, misbehaving_provider("bad_rows=3"))
+    desk.write(ROWS)
+    run = desk.run()["run"]
+    other = Desk(tmp_path, desk.provider).workspace
+    with at("deliver.after", lambda: other.retry(run)):
+        desk.workspace.deliver(run)
+    assert desk.workspace.run(run).state == RunState.ACTIVE
+    anyio.run(lambda: desk.workspace.advance(run, poll_s=0.01))
+    assert [row["status"] for row in desk.answers()] == ["succeeded"] * 30
+    assert desk.accepted() == 33
+
+
 @pytest.mark.parametrize("word", ["completed", "expired"])
 def test_a_cancel_that_comes_when_the_batch_has_ended_keeps_its_answers(
     tmp_path: Path, misbehaving_provider: Any, fake_clock: Any, word: str

@@ -97,7 +97,8 @@ def deliver_run(
         "failed": delivery.by_status.get("failed", 0),
     }
     with ledger.transaction("delivered") as tx:
-        if path is None and RUN_TABLE.knows(run.state, RunEvent.DELIVERED):
+        # It may have been reopened since: what was written then is not its end.
+        if path is None and RUN_TABLE.knows(tx.run(run_id).state, RunEvent.DELIVERED):
             tx.move_run(run_id, RunEvent.DELIVERED, at, finished_at=run.finished_at or at)
         tx.add_event(run_id, "delivery", at, detail=detail)
     return delivery
