@@ -28,6 +28,9 @@ async def poll(context: RunContext, shard: ShardRecord, *, run_ends: bool) -> No
         wait_after_failure(context, shard.number, error.retry_after_s)
         return
     signal("poll.after")
+    if _files_may_come(context, shard, status):
+        wait_after_failure(context, shard.number, None)
+        return
     context.failures.pop(shard.number, None)
     if status.queue_refusal is not None:
         _queue_refused(context, shard, status, status.queue_refusal)
@@ -70,6 +73,15 @@ def _gone(context: RunContext, shard: ShardRecord, *, run_ends: bool) -> bool:
         _ended(context, shard, BatchStatus(shard.batch_id, "not found"), BatchEnd.CANCELLED)
         context.on_change()
     return run_ends
+
+
+def _files_may_come(context: RunContext, shard: ShardRecord, status: BatchStatus) -> bool:
+    """Whether to ask again about a batch that has answers and names no result file: a replica may know of its
+    end before its files, and rows without results are paid for again. After some tries it is believed."""
+    answered = status.end is BatchEnd.COMPLETED or (status.completed and status.end is not BatchEnd.FAILED)
+    if status.results or not answered:
+        return False
+    return absences(context, shard, f"results of {status.id}") < MOST_ABSENCES
 
 
 def _still_running(context: RunContext, shard: ShardRecord, status: BatchStatus) -> None:
