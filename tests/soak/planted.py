@@ -180,9 +180,12 @@ BUGS: dict[str, Bug] = {
     "half_a_file": Bug(
         "a download that was cut is taken for whole",
         LANDING,
-        "        async for chunk in context.connection.download(file):\n            write(chunk)\n",
-        "        import contextlib\n        with contextlib.suppress(Unreachable):\n"
-        "          async for chunk in context.connection.download(file):\n            write(chunk)\n",
+        "        async for chunk in context.connection.download(file):\n"
+        "            write(chunk)\n            arrival.add(chunk)",
+        "        import contextlib\n        arrival.lines = 1_000_000\n"
+        "        with contextlib.suppress(Unreachable):\n"
+        "            async for chunk in context.connection.download(file):\n"
+        "                write(chunk)",
     ),
     "forget_the_fencing_token": Bug(
         "a stopped process that wakes up writes on, although another one has taken the run",
