@@ -18,6 +18,7 @@ _VERSIONS = Table(
     PrimaryKeyConstraint("version_num", name=f"{VERSION_TABLE}_pkc"),
 )
 
+# The requests of what no row explains are a guess, for its price: none of them was collected.
 _RUN_SUMMARY = """
 CREATE VIEW run_summary AS
 SELECT runs.id AS run, runs.job_name, runs.provider, runs.model, runs.state, runs.rows,
@@ -39,7 +40,8 @@ LEFT JOIN (
 LEFT JOIN (SELECT run, count(*) AS shards FROM shards GROUP BY run) AS s ON s.run = runs.id
 LEFT JOIN (SELECT run, count(*) AS batches FROM batches GROUP BY run) AS b ON b.run = runs.id
 LEFT JOIN (
-    SELECT run, CAST(sum(requests) AS bigint) AS requests,
+    SELECT run,
+           CAST(sum(CASE WHEN error = 'unattributed' THEN 0 ELSE requests END) AS bigint) AS requests,
            CAST(sum(input_tokens) AS bigint) AS input_tokens,
            CAST(sum(output_tokens) AS bigint) AS output_tokens,
            CAST(sum(cached_tokens) AS bigint) AS cached_tokens,

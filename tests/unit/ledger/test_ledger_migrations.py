@@ -143,7 +143,7 @@ def test_the_views_sum_what_the_tables_hold(tmp_path: Path) -> None:
             vector.reject(1)
             span = PartitionRecord(run="r1", number=number, first_row=5 * number, rows=5)
             transaction.add_partition(span, vector)
-            used = [("", 1, Usage(10, 4, 2)), ("refused", 2, Usage(6))]
+            used = [("", 1, Usage(10, 4, 2)), ("refused", 2, Usage(6)), ("unattributed", 5, Usage(1))]
             transaction.put_usage(
                 [
                     UsageRecord(
@@ -159,10 +159,10 @@ def test_the_views_sum_what_the_tables_hold(tmp_path: Path) -> None:
             "SELECT error, requests, input_tokens FROM run_usage ORDER BY error"
         ).fetchall()
     columns = ("succeeded", "failed", "rejected", "pending", "requests", "input_tokens", "output_tokens")
-    assert [one[name] for name in columns] == [2, 0, 2, 6, 6, 32, 8]
+    assert [one[name] for name in columns] == [2, 0, 2, 6, 6, 34, 8], "nobody collected what no row explains"
     assert [two[name] for name in columns] == [0] * 7
     assert one["created_at"] == "2026-03-01T00:00:00.000000Z"
-    assert [tuple(row) for row in by_error] == [("", 2, 20), ("refused", 4, 12)]
+    assert [tuple(row) for row in by_error] == [("", 2, 20), ("refused", 4, 12), ("unattributed", 10, 2)]
 
 
 def test_a_damaged_vector_is_named(tmp_path: Path) -> None:

@@ -67,9 +67,11 @@ FROM usage GROUP BY usage.run, usage.model, usage.lane, usage.reason, usage.erro
 def upgrade() -> None:
     for view in ("run_summary", "run_usage"):
         op.execute(f"DROP VIEW {view}")
-    # A primary key cannot grow in SQLite: the table is made anew.
+    # A primary key cannot grow in SQLite: the table is made anew, under its own name for its constraints'.
+    op.execute("CREATE TABLE usage_before AS SELECT * FROM usage")
+    op.drop_table("usage")
     op.create_table(
-        "usage_by_length",
+        "usage",
         sa.Column("run", sa.Text(), sa.ForeignKey("runs.id"), primary_key=True),
         sa.Column("shard", sa.BigInteger(), primary_key=True, autoincrement=False),
         *(sa.Column(name, sa.Text(), primary_key=True) for name in ("model", "lane", "error")),
@@ -82,9 +84,8 @@ def upgrade() -> None:
             for name in ("input", "output", "cached", "cache_write", "reasoning")
         ),
     )
-    op.execute(f"INSERT INTO usage_by_length ({KEPT}, over_tokens) SELECT {KEPT}, 0 FROM usage")
-    op.drop_table("usage")
-    op.rename_table("usage_by_length", "usage")
+    op.execute(f"INSERT INTO usage ({KEPT}, over_tokens) SELECT {KEPT}, 0 FROM usage_before")
+    op.drop_table("usage_before")
     for view in (RUN_SUMMARY, RUN_USAGE):
         op.execute(view)
 
