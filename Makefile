@@ -15,7 +15,7 @@ setup: .venv/.ready  ## a .venv with the bulkrate command in it, from nothing bu
 demo: setup  ## a table of support tickets, labelled by a real model on this machine
 	@.venv/bin/python examples/tickets/demo.py
 
-test: setup  ## the test suite (under five minutes on two cores)
+test: setup  ## the test suite (six and a half minutes on two cores)
 	.venv/bin/pytest -n 3 --dist worksteal
 
 lint: setup  ## ruff, mypy --strict, import directions, file lengths

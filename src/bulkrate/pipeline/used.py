@@ -79,9 +79,11 @@ def _by_step(steps: Sequence[int], outcomes: list[Outcome]) -> Iterator[tuple[in
 
 def _reported(outcomes: Sequence[Outcome]) -> Decimal | None:
     """What the provider says that they cost; None unless it says so of each that used anything."""
-    billed = [outcome for outcome in outcomes if outcome.usage or outcome.reported_cost is not None]
-    costs = [outcome.reported_cost for outcome in billed if outcome.reported_cost is not None]
-    return sum(costs, Decimal(0)) if costs and len(costs) == len(billed) else None
+    costs = [outcome.reported_cost for outcome in outcomes if outcome.reported_cost is not None]
+    if not costs:  # nearly always: no look at each usage
+        return None
+    billed = sum(bool(outcome.usage or outcome.reported_cost is not None) for outcome in outcomes)
+    return sum(costs, Decimal(0)) if len(costs) == billed else None
 
 
 def _unattributed(control: Usage | None, parts: Usage) -> Usage:
