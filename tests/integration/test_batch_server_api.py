@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -223,8 +224,10 @@ def test_a_cancel_between_the_validation_and_the_first_row(tmp_path: Path) -> No
             if moment == "server.validate.after":
                 (batch,) = server.processor.batches.all()
                 server.processor.cancel(batch.id)
-                while server.processor.dispatcher.busy:  # it has heard of the cancel, and not of the batch
-                    time.sleep(0.001)
+                # Notes are read in order: after this one it has heard of the cancel, and not of the batch.
+                heard = threading.Event()
+                server.processor.dispatcher.withdraw("another", heard.set)
+                assert heard.wait(30)
 
         signals.listen(cancel)
         try:

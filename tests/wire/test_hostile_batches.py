@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, cast
 from urllib.parse import quote
@@ -12,10 +11,9 @@ from urllib.parse import quote
 import pytest
 
 from bulkrate.core.json_value import MOST_COUNT, count, moment, words
-from bulkrate.core.shard_states import ShardState
 from bulkrate.core.usage import NONE
 from bulkrate.ledger.ledger import Ledger
-from bulkrate.ledger.records import BatchRecord, RunRecord, ShardRecord
+from bulkrate.ledger.records import BatchRecord
 from bulkrate.pipeline.context import RunContext
 from bulkrate.providers.anthropic.batches import parse_batch as anthropic
 from bulkrate.providers.bedrock.jobs import parse_job as bedrock
@@ -26,8 +24,8 @@ from bulkrate.providers.mistral.batches import parse_job as mistral
 from bulkrate.providers.openai.wire import parse_batch as openai
 from bulkrate.providers.openai.wire import queue_refusal
 from bulkrate.providers.provider import BatchStatus
+from conformance.ledger_records import NOW, RUN, SHARD
 
-NOW = datetime(2026, 11, 24, tzinfo=UTC)
 HALF = "batch_\ud800x\x00"
 # As JSON texts, for a parser of ours to read.
 NUMBERS = {
@@ -98,25 +96,8 @@ DIALECTS: dict[str, tuple[Callable[[str], str], Callable[[Mapping[str, Any]], Ba
 def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
     with Ledger.open(tmp_path_factory.mktemp("ledger") / "ledger.sqlite") as opened:
         with opened.transaction("begin") as tx:
-            tx.add_run(
-                RunRecord(
-                    id="0123456789",
-                    job_name="hostile",
-                    job_key="k",
-                    job_json="{}",
-                    snapshot="s",
-                    provider="p",
-                    model="m",
-                    created_at=NOW,
-                    updated_at=NOW,
-                )
-            )
+            tx.add_run(RUN)
         yield opened
-
-
-SHARD = ShardRecord(
-    run="0123456789", number=0, state=ShardState.SUBMITTED, requests=3, size_bytes=1, tokens=1, digest="d"
-)
 
 
 def recorded(ledger: Ledger, status: BatchStatus) -> BatchRecord:
@@ -182,4 +163,4 @@ def test_the_most_that_a_count_can_be_is_kept() -> None:
 def test_a_time_at_the_edge_of_the_calendar_is_none() -> None:
     assert moment("0001-01-01T00:00:00+23:59") is None
     assert moment("9999-12-31T23:59:59-23:59") is None
-    assert moment("2026-11-24T01:00:00+01:00") == NOW
+    assert moment("2026-03-01T13:00:00.123456+01:00") == NOW
